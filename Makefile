@@ -1,0 +1,32 @@
+PYTHON ?= python3
+INSTALL = $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r
+
+.PHONY: run test lint lock
+
+run: .venv/run
+	@exec .venv/bin/python -m console.start
+
+test: .venv/dev
+	@exec .venv/bin/python -m tests
+
+lint: .venv/dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+.venv/run: requirements.txt
+	@echo "Installing into .venv ..."
+	@$(INSTALL) requirements.txt
+	@touch $@
+
+.venv/dev: requirements-dev.txt
+	@echo "Installing into .venv, with what the tests need ..."
+	@$(INSTALL) requirements-dev.txt
+	@touch $@
+
+# Writes both requirements files anew from pyproject.toml, with the newest versions that fit.
+COMPILE = .venv/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links pyproject.toml
+lock: .venv/dev
+	$(COMPILE) -o requirements.txt
+	$(COMPILE) --group dev -o requirements-dev.txt

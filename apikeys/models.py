@@ -1,0 +1,168 @@
+"""The keys and their limits."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from apikeys import keyformat
+from console.models import User
+
+
+class KeyDeleted(Exception):
+    """The key was deleted meanwhile."""
+
+
+def day_of(moment: datetime) -> tuple[datetime, datetime]:
+    """Start and end, in UTC, of the calendar day of `moment` in the installation's time zone: 23 to 25 hours."""
+    zone = timezone.get_default_timezone()
+    today = moment.astimezone(zone).date()
+
+    def midnight(days: int) -> datetime:
+        return datetime.combine(today + timedelta(days=days), time.min, zone).astimezone(UTC)
+
+    return midnight(0), midnight(1)
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What an account has of its limits, at one moment."""
+
+    active: int
+    created_today: int
+    max_active: int
+    max_created: int
+    now: datetime
+
+    @property
+    def created_left(self) -> int:
+        return max(0, self.max_created - self.created_today)
+
+    @property
+    def resets(self) -> str:
+        """`at 00:00 UTC, in 3 h`"""
+        end = day_of(self.now)[1]
+        minutes = max(1, round((end - self.now).total_seconds() / 60))
+        wait = f"{round(minutes / 60)} h" if minutes >= 60 else f"{minutes} min"
+        return f"at {end.astimezone(timezone.get_default_timezone()):%H:%M %Z}, in {wait}"
+
+    @property
+    def refusal(self) -> str:
+        """Why no key can be created now, and what to do; empty where one can."""
+        if self.active >= self.max_active:
+            return (
+                f"You have {self.active} of {self.max_active} API keys. "
+                "To create a new one, first delete an existing key."
+            )
+        if not self.created_left:
+            return (
+                f"You have created {self.created_today} of {self.max_created} API keys today. "
+                f"Deleting a key gives no creation back; the limit resets {self.resets}."
+            )
+        return ""
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def of(self, account: User) -> "ApiKeyQuerySet":
+        return self.filter(account=account)
+
+    def active(self) -> "ApiKeyQuerySet":
+        return self.filter(deleted_at=None)
+
+    def quota(self, account: User) -> Quota:
+        now = timezone.now()
+        keys = self.of(account)
+        return Quota(
+            active=keys.active().count(),
+            created_today=keys.filter(created_at__gte=day_of(now)[0]).count(),
+            max_active=settings.API_KEYS_MAX_ACTIVE,
+            max_created=settings.API_KEYS_MAX_CREATED_PER_DAY,
+            now=now,
+        )
+
+    def issue(self, account: User, request_id: uuid.UUID) -> tuple["ApiKey", str]:
+        """A new key and its secret, which only View shows again. Raises ValidationError at a limit, and where
+        `request_id` has made its key already."""
+        secret = keyformat.new_secret()
+        key = self.model(account=account, request_id=request_id, hint=keyformat.hint(secret))
+        key.digest = settings.VAULT.digests("api-key", secret)[0]
+        key.sealed_secret = settings.VAULT.seal(key.place, secret.encode())
+        key.save()
+        return key, secret
+
+
+class ApiKey(models.Model):
+    """A key of a root account. Deleted, its row stays as the trace; its sealed secret goes."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    account = models.ForeignKey(User, on_delete=models.PROTECT, related_name="api_keys")
+    hint = models.CharField(max_length=16, editable=False)
+    digest = models.BinaryField(unique=True, editable=False)
+    sealed_secret = models.BinaryField(null=True, editable=False)
+    request_id = models.UUIDField(editable=False)
+    created_at = models.DateTimeField(editable=False)
+    deleted_at = models.DateTimeField(null=True, editable=False)
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["account", "created_at"], name="keys_of_account_by_day")]
+        constraints = [
+            models.UniqueConstraint(fields=["account", "request_id"], name="one_key_a_request"),
+            models.CheckConstraint(
+                condition=Q(deleted_at=None, sealed_secret__isnull=False)
+                | Q(deleted_at__isnull=False, sealed_secret=None),
+                name="secret_only_while_active",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.hint
+
+    @property
+    def place(self) -> str:
+        return f"apikeys.apikey.secret:{self.id}"
+
+    def clean(self) -> None:
+        """The limits of an account, for a key about to be created; `save` calls it under the account's lock."""
+        if not self._state.adding:
+            return
+        if not self.account.is_root_account:
+            raise ValidationError("Only a root account can have API keys.")
+        made = ApiKey.objects.of(self.account).filter(request_id=self.request_id).first()
+        if made:
+            raise ValidationError(f"This request has created a key already: {made}. Use View to see it.")
+        if refusal := ApiKey.objects.quota(self.account).refusal:
+            raise ValidationError(refusal)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            super().save(*args, **kwargs)
+            return
+        with transaction.atomic():
+            User.objects.select_for_update(no_key=True).get(pk=self.account_id)
+            self.created_at = timezone.now()
+            self.full_clean()
+            super().save(*args, **kwargs)
+
+    def reveal(self) -> str:
+        """The secret. Raises KeyDeleted, or VaultError where the row was tampered with."""
+        self.refresh_from_db(fields=["deleted_at", "sealed_secret"])
+        if self.sealed_secret is None:
+            raise KeyDeleted
+        return settings.VAULT.open(self.place, bytes(self.sealed_secret)).decode()
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Refuse the key from this commit on. Raises KeyDeleted where that was done already."""
+        active = ApiKey.objects.active().filter(pk=self.pk)
+        count = active.update(deleted_at=timezone.now(), sealed_secret=None)
+        if not count:
+            raise KeyDeleted
+        return count, {self._meta.label: count}

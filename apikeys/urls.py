@@ -1,0 +1,12 @@
+from django.urls import path
+
+from apikeys import views
+
+app_name = "apikeys"
+
+urlpatterns = [
+    path("", views.KeyList.as_view(), name="list"),
+    path("create/", views.CreateKey.as_view(), name="create"),
+    path("<uuid:key_id>/view/", views.ViewKey.as_view(), name="view"),
+    path("<uuid:key_id>/delete/", views.DeleteKey.as_view(), name="delete"),
+]

@@ -1,0 +1,79 @@
+"""Who may open what: every address is closed until its route says otherwise."""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+
+from console.models import Authenticator, User
+
+View = Callable[..., Any]
+
+
+class Access(Enum):
+    ANYONE = "anyone"
+    PASSWORD = "password"  # logged on by password, not yet by a factor
+    VERIFIED = "verified"
+
+
+def user_of(request: HttpRequest) -> User:
+    """Who is logged on, for a view that nobody reaches without."""
+    assert isinstance(request.user, User)
+    return request.user
+
+
+def open_to(access: Access, view: View) -> View:
+    view.access = access  # type: ignore[attr-defined]
+    return view
+
+
+def next_address(request: HttpRequest) -> str:
+    """Where to go after the log-on: `next` where it is an address of this site, else the list of keys."""
+    wanted = request.POST.get("next") or request.GET.get("next") or ""
+    safe = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
+    return wanted if safe else reverse("apikeys:list")
+
+
+def log_on_step(request: HttpRequest, after: str) -> HttpResponseRedirect:
+    """To the step of the log-on that is missing."""
+    query = {"next": after}
+    if not request.user.is_authenticated:
+        step = "console:logon"
+        if request.method not in ("GET", "HEAD"):
+            query = {"ended": "1"}  # what was sent is lost: the log-on page says that nothing was changed
+    elif Authenticator.objects.filter(user=request.user, confirmed=True).exists():
+        step = "console:verify"
+    else:
+        step = "console:authenticator"
+    return redirect(f"{reverse(step)}?{urlencode(query)}")
+
+
+class AccessMiddleware:
+    """Asks for the log-on's missing step, keeps answers out of caches, and dresses an empty 405."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if response.status_code == 405:
+            allowed = response.headers["Allow"]
+            response = render(request, "405.html", status=405)
+            response.headers["Allow"] = allowed
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    def process_view(
+        self, request: HttpRequest, view: View, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> HttpResponse | None:
+        access = getattr(view, "access", Access.VERIFIED)
+        if access is Access.ANYONE:
+            return None
+        if request.user.is_authenticated and (access is Access.PASSWORD or user_of(request).is_verified()):
+            return None
+        return log_on_step(request, request.get_full_path())

@@ -1,0 +1,54 @@
+"""Make a root account."""
+
+import os
+import secrets
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+
+from console.models import User
+
+
+def weakness(name: str, password: str) -> str:
+    """What is wrong with the password for that user; empty where nothing is."""
+    try:
+        validate_password(password, User(username=name))
+    except ValidationError as error:
+        return " ".join(error.messages)
+    return ""
+
+
+def create_root(name: str, password: str = "", *, operator: bool = False) -> str:
+    """Make the root account `name`; its password, drawn here where none is given. Raises ValidationError."""
+    user = User(username=name, is_staff=operator, is_superuser=operator)
+    password = password or secrets.token_urlsafe(18)
+    user.set_password(password)
+    user.full_clean()
+    user.save()
+    return password
+
+
+class Command(BaseCommand):
+    help = (
+        "Makes a root account and prints its password, once. "
+        "With CONSOLE_ROOT_PASSWORD set, that is the password and is not printed."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", help="the user name to log on with")
+        parser.add_argument("--operator", action="store_true", help="may use the operators' site too")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        given = os.environ.get("CONSOLE_ROOT_PASSWORD", "")
+        if given and (why := weakness(options["name"], given)):
+            raise CommandError(why)
+        try:
+            password = create_root(options["name"], given, operator=options["operator"])
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from error
+        self.stdout.write(f"Account:  {options['name']}")
+        if not given:
+            self.stdout.write(f"Password: {password}   (shown only now)")

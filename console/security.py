@@ -1,0 +1,68 @@
+"""Security authentication: one code, one action (DESIGN: the code and the action travel in the same POST)."""
+
+from django import forms
+from django.db import transaction
+
+from console.models import RECOVERY_LENGTH, Authenticator, CodeRefused, Factor, RecoveryCodes, User
+
+MALFORMED = "Enter the six digits that your authenticator app shows, or a recovery code."
+
+
+def is_totp(code: str) -> bool:
+    """Exactly six ASCII digits: int() alone also takes +123456, 12_3456 and full-width digits."""
+    return len(code) == 6 and code.isascii() and code.isdigit()
+
+
+def authenticate(user: User, code: str) -> Factor:
+    """Spend `code` on the factor of `user` that it is shaped for. Raises CodeRefused or CodeThrottled.
+
+    In a transaction of its own that holds the factor's row: the used mark and the count of failures stay whatever
+    becomes of the action, and of one code sent many times at once one is accepted.
+    """
+    kind: type[Factor] = Authenticator
+    code = code.replace(" ", "")
+    if not is_totp(code):
+        kind, code = RecoveryCodes, code.replace("-", "").lower()
+        if len(code) != RECOVERY_LENGTH:
+            raise CodeRefused(MALFORMED)
+    with transaction.atomic(durable=True):
+        factor: Factor | None = kind.objects.select_for_update().filter(user=user, confirmed=True).first()
+        refused = factor.check_code(code) if factor else None
+    if factor is None:
+        raise CodeRefused(MALFORMED)
+    if refused:
+        raise refused
+    return factor
+
+
+class SecurityForm(forms.Form):
+    """The field of every security authentication. `authenticate` is called once, by the view that acts on it."""
+
+    otp_token = forms.CharField(
+        label="Security code",
+        max_length=64,
+        error_messages=dict.fromkeys(("required", "max_length", "null_characters_not_allowed"), MALFORMED),
+        widget=forms.TextInput(
+            attrs={
+                "autocomplete": "one-time-code",
+                "autocapitalize": "none",
+                "spellcheck": "false",
+                "autofocus": True,
+            }
+        ),
+    )
+    refused: CodeRefused | None = None
+
+    def authenticate(self, user: User) -> Factor | None:
+        """The factor that accepted the code, or None and the reason as the field's error and in `refused`."""
+        if self.is_valid():
+            try:
+                return authenticate(user, self.cleaned_data["otp_token"])
+            except CodeRefused as refused:
+                self.add_error("otp_token", str(refused))
+                self.refused = refused
+        return None
+
+    @property
+    def status(self) -> int:
+        return self.refused.status if self.refused else CodeRefused.status

@@ -1,0 +1,136 @@
+"""`make run`: everything on one machine, with all state in one folder.
+
+Makes the secrets on the first run, migrates, makes the first root account, then starts the servers and ends them all
+when it is told to stop or when one of them ends.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+import django
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+
+from console.vault import new_key
+
+HOST = "127.0.0.1"
+START_SECONDS = 60
+SERVERS = {"Console": ("PORT", 8000, "python:console.gunicorn_conf", "console.wsgi")}
+
+
+class StartError(Exception):
+    """The installation cannot start; the message says what to do."""
+
+
+def make_secrets() -> None:
+    """On the first run: the folder and its secrets.env, for the eyes of their owner alone."""
+    root = Path(__file__).resolve().parent.parent
+    folder = Path(os.environ.setdefault("CONSOLE_DATA_DIR", str(root / "var")))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = {"SECRET_KEY": secrets.token_urlsafe(48), "VAULT_KEYS": new_key(), "DIGEST_KEYS": new_key()}
+    try:
+        file = os.open(folder / "secrets.env", os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600)
+    except FileExistsError:
+        return
+    with open(file, "w") as out:
+        out.writelines(f"{name}={value}\n" for name, value in made.items())
+
+
+def first_account() -> str:
+    """Make the root account `root` where there is none; what to print of its password."""
+    from console.management.commands.createroot import create_root, weakness
+    from console.models import User
+
+    if User.objects.filter(account=None).exists():
+        return ""
+    given = os.environ.get("CONSOLE_ROOT_PASSWORD", "")
+    if given and (why := weakness("root", given)):
+        print(f"CONSOLE_ROOT_PASSWORD is weak, change it before others can reach this console: {why}", file=sys.stderr)
+    password = create_root("root", given, operator=True)
+    return "as set by CONSOLE_ROOT_PASSWORD" if given else f"{password}   (shown only now)"
+
+
+def port_of(name: str, default: int) -> int:
+    """The port to listen on. Raises StartError where it is none or is taken."""
+    try:
+        port = int(os.environ.get(name) or default)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+    except (OSError, OverflowError, ValueError) as error:
+        taken = os.environ.get(name) or default
+        raise StartError(f"Cannot listen on port {taken}: {error}. Set {name} to a free port.") from error
+    return port
+
+
+def wait_until_serving(server: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise StartError("A server did not start; what it printed above says why.")
+
+
+def stop(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def serve(ports: dict[str, int]) -> int:
+    """Run the servers until told to stop, or until one ends by itself (then 1)."""
+    servers = []
+    try:
+        for name, (_, _, conf, application) in SERVERS.items():
+            command = [sys.executable, "-m", "gunicorn", "-c", conf, "-b", f"{HOST}:{ports[name]}", application]
+            servers.append(subprocess.Popen(command, start_new_session=True))
+        for server, port in zip(servers, ports.values(), strict=True):
+            wait_until_serving(server, port)
+        for name, port in ports.items():
+            print(f"{name + ':':10}http://{HOST}:{port}")
+        password = first_account()  # only now: a password that is printed nowhere else must not be lost
+        print(f"{'Account:':10}root")
+        if password:
+            print(f"{'Password:':10}{password}")
+        sys.stdout.flush()
+        while all(server.poll() is None for server in servers):
+            time.sleep(0.5)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for server in servers:
+            server.terminate()
+        for server in servers:
+            server.wait()
+
+
+def main() -> int:
+    os.umask(0o077)
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
+    try:
+        make_secrets()
+        ports = {name: port_of(variable, default) for name, (variable, default, _, _) in SERVERS.items()}
+        django.setup()
+        call_command("migrate", verbosity=0)
+        call_command("collectstatic", interactive=False, verbosity=0)
+        return serve(ports)
+    except KeyboardInterrupt:
+        return 0
+    except (ImproperlyConfigured, StartError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Encryption at rest, and the keyed digests that secrets are looked up by.
+
+Free of Django, so that the gate can use it without loading a model. Each use has keys of its own, given as text
+`version:base64url` separated by commas. The highest version writes; all of them read.
+"""
+
+import base64
+import hmac
+import secrets
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+NONCE_BYTES = 12  # NIST SP 800-38D: 96 random bits a message
+
+
+class VaultError(Exception):
+    """A stored secret cannot be opened: its row was altered or moved, or its key is missing."""
+
+
+def new_key() -> str:
+    """A first key, as the text that VAULT_KEYS and DIGEST_KEYS take."""
+    return "1:" + base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+def parse_keys(name: str, text: str) -> dict[int, bytes]:
+    """`1:…,2:…` as {version: 32 bytes}, newest first. Raises ValueError that says what to set."""
+    keys: dict[int, bytes] = {}
+    try:
+        for item in text.split(","):
+            version, _, encoded = item.strip().partition(":")
+            keys[int(version)] = base64.b64decode(encoded, altchars=b"-_", validate=True)
+    except ValueError:
+        keys.clear()
+    if not keys or any(len(key) != 32 or not 0 < version < 2**16 for version, key in keys.items()):
+        raise ValueError(
+            f"{name} must be one or more `version:key` separated by commas, each key 32 bytes in base64url."
+        )
+    return dict(sorted(keys.items(), reverse=True))
+
+
+class Vault:
+    """AES-256-GCM for what is shown again, HMAC-SHA-256 for what is only recognised."""
+
+    def __init__(self, vault_keys: str, digest_keys: str) -> None:
+        self._ciphers = {v: AESGCM(key) for v, key in parse_keys("VAULT_KEYS", vault_keys).items()}
+        self._digest_keys = parse_keys("DIGEST_KEYS", digest_keys)
+
+    def seal(self, place: str, secret: bytes) -> bytes:
+        """Version (2 bytes), nonce (12), ciphertext and tag (16). `place` names the row and the field it is for:
+        moved to any other, it does not open."""
+        version, cipher = next(iter(self._ciphers.items()))
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        header = version.to_bytes(2, "big")
+        return header + nonce + cipher.encrypt(nonce, secret, header + place.encode())
+
+    def open(self, place: str, box: bytes) -> bytes:
+        """What `seal` was given. Raises VaultError."""
+        header, nonce, sealed = box[:2], box[2 : 2 + NONCE_BYTES], box[2 + NONCE_BYTES :]
+        try:
+            return self._ciphers[int.from_bytes(header, "big")].decrypt(nonce, sealed, header + place.encode())
+        except (InvalidTag, KeyError, ValueError) as error:
+            raise VaultError(f"The stored secret of {place} cannot be opened.") from error
+
+    def digests(self, purpose: str, secret: str) -> list[bytes]:
+        """The 32-byte digests to look `secret` up by, one for each digest key, the one to store first."""
+        message = f"{purpose}\0{secret}".encode()
+        return [hmac.digest(key, message, "sha256") for key in self._digest_keys.values()]

@@ -1,0 +1,194 @@
+"""The log-on in two steps, and the factors."""
+
+from functools import cached_property
+from io import BytesIO
+from typing import Any
+
+import django_otp
+import qrcode
+from django import forms
+from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.views import LoginView
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString, mark_safe
+from django.views.generic import TemplateView, View
+from qrcode.image.svg import SvgPathImage
+
+from console.access import log_on_step, next_address, user_of
+from console.models import Authenticator, CodeRefused, RecoveryCodes
+from console.security import MALFORMED, SecurityForm, is_totp
+
+ENROLLING_SESSION_KEY = "enrolling"  # the id of the authenticator that this session is about to confirm
+
+
+class LogOnForm(AuthenticationForm):
+    error_messages = {
+        "invalid_login": "This user name and password do not match. Check both and try again.",
+        "inactive": "This user is disabled. Ask your operator.",
+    }
+
+
+class LogOn(LoginView):
+    """The password; the next page asked for leads on to the second step."""
+
+    template_name = "console/logon.html"
+    form_class = LogOnForm
+    redirect_authenticated_user = True
+
+    def form_invalid(self, form: forms.BaseForm) -> HttpResponse:
+        return self.render_to_response(self.get_context_data(form=form), status=422)
+
+
+def locked_out(request: HttpRequest, *args: Any) -> HttpResponse:
+    """The log-on page where a user name is locked for this address (django-axes)."""
+    locked = "Too many wrong passwords for this user name from this address. Try again in 15 minutes."
+    return render(request, "console/logon.html", {"form": LogOnForm(request), "locked": locked}, status=429)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    message = "This form is out of date. Go back, reload the page and send it again; nothing was changed."
+    return render(request, "403.html", {"exception": message}, status=403)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """The page of a failure: without the user, whom the database may not be there to name."""
+    page = render_to_string("500.html", {"nonce": str(request.csp_nonce)})  # type: ignore[attr-defined]
+    return HttpResponse(page, status=500)
+
+
+def verify_session(request: HttpRequest, factor: django_otp.models.Device) -> None:
+    """The log-on's second step is done: under a new session key, as after the first."""
+    request.session.cycle_key()
+    django_otp.login(request, factor)
+
+
+class Verify(View):
+    """The second step of the log-on: security authentication with a factor."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if user_of(request).is_verified():
+            return redirect(next_address(request))
+        if not Authenticator.objects.filter(user=user_of(request), confirmed=True).exists():
+            return log_on_step(request, next_address(request))
+        return super().dispatch(request, *args, **kwargs)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return self.page(SecurityForm())
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        form = SecurityForm(request.POST)
+        factor = form.authenticate(user_of(request))
+        if factor is None:
+            return self.page(form, form.status)
+        verify_session(request, factor)
+        return redirect(next_address(request))
+
+    def page(self, form: SecurityForm, status: int = 200) -> HttpResponse:
+        context = {"form": form, "next": next_address(self.request)}
+        return render(self.request, "console/verify.html", context, status=status)
+
+
+class EnrolForm(forms.Form):
+    """A code of the authenticator that is about to be put in force."""
+
+    otp_token = SecurityForm.base_fields["otp_token"]
+
+    def __init__(self, pending: Authenticator, *args: Any) -> None:
+        super().__init__(*args)
+        self.pending = pending
+
+    def clean_otp_token(self) -> str:
+        code: str = self.cleaned_data["otp_token"].replace(" ", "")
+        refused = self.pending.spend(code) if is_totp(code) else CodeRefused(MALFORMED)
+        if refused:
+            raise forms.ValidationError(str(refused))
+        return code
+
+
+class Enrol(View):
+    """Enrols an authenticator; where there is one already, replaces it, which the old one has to allow."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        self.replacing = Authenticator.objects.filter(user=user_of(request), confirmed=True).exists()
+        if self.replacing and not user_of(request).is_verified():
+            return log_on_step(request, request.get_full_path())
+        return super().dispatch(request, *args, **kwargs)
+
+    @cached_property
+    def pending(self) -> Authenticator:
+        """This session's own: nobody else who knows the password gets to see its secret."""
+        chosen = self.request.session.get(ENROLLING_SESSION_KEY)
+        user = user_of(self.request)
+        factor: Authenticator | None = Authenticator.objects.filter(user=user, confirmed=False, pk=chosen).first()
+        if factor is None:
+            factor = Authenticator.pending(user)
+            self.request.session[ENROLLING_SESSION_KEY] = factor.pk
+        return factor
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return self.page(EnrolForm(self.pending), SecurityForm(prefix="current"))
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        form = EnrolForm(self.pending, request.POST)
+        current = SecurityForm(request.POST, prefix="current")
+        if not form.is_valid():
+            return self.page(form, current, 422)
+        if self.replacing and current.authenticate(user_of(request)) is None:
+            return self.page(form, current, current.status)
+        try:
+            codes = self.pending.confirm(replacing=self.replacing)
+        except CodeRefused as refused:
+            form.add_error("otp_token", str(refused))
+            return self.page(form, current, refused.status)
+        del request.session[ENROLLING_SESSION_KEY]
+        verify_session(request, self.pending)
+        return render(request, "console/recovery_codes.html", {"codes": codes, "next": next_address(request)})
+
+    def page(self, form: EnrolForm, current: SecurityForm, status: int = 200) -> HttpResponse:
+        context = {
+            "form": form,
+            "current": current,
+            "replacing": self.replacing,
+            "secret": self.pending.secret_text,
+            "qr_code": qr_code(self.pending.address),
+            "next": next_address(self.request),
+        }
+        return render(self.request, "console/authenticator.html", context, status=status)
+
+
+def qr_code(text: str) -> SafeString:
+    """`text` as an SVG element of one path, which needs no style of its own."""
+    image = BytesIO()
+    qrcode.make(text, image_factory=SvgPathImage, box_size=10).save(image)
+    svg = image.getvalue().decode()
+    return mark_safe(svg[svg.index("<svg") :])
+
+
+class Security(TemplateView):
+    """The factors of whoever is logged on."""
+
+    template_name = "console/security.html"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        user = user_of(self.request)
+        return super().get_context_data(
+            authenticator=Authenticator.objects.filter(user=user, confirmed=True).first(),
+            recovery_codes=RecoveryCodes.objects.filter(user=user).first(),
+            **kwargs,
+        )
+
+
+class NewRecoveryCodes(View):
+    """Ten new recovery codes in place of the old, after security authentication."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return render(request, "console/new_recovery_codes.html", {"form": SecurityForm()})
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        form = SecurityForm(request.POST)
+        if form.authenticate(user_of(request)) is None:
+            return render(request, "console/new_recovery_codes.html", {"form": form}, status=form.status)
+        codes = RecoveryCodes.issue(user_of(request))
+        return render(request, "console/recovery_codes.html", {"codes": codes, "next": next_address(request)})

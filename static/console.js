@@ -1,0 +1,42 @@
+// The pages work without this file; it makes dialogs modal, copies, and sends a form once.
+
+const dialog = document.querySelector("dialog[data-modal]");
+if (dialog) {
+  dialog.removeAttribute("open"); // it was open as a part of the page; a modal one has to be opened anew
+  dialog.showModal();
+  dialog.addEventListener("close", () => document.getElementById(dialog.dataset.modal).requestSubmit());
+}
+
+const secret = document.getElementById("api-key-value");
+if (secret) {
+  history.replaceState(null, "", document.getElementById("close").action); // a reload leads to the list
+  addEventListener("pagehide", () => secret.remove()); // Back finds no key in a page kept alive
+}
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  const source = document.getElementById(button.dataset.copy);
+  const said = document.querySelector("[data-copied]");
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    const text = source.value ?? source.innerText;
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+      if (said) said.textContent = "The key is in the clipboard.";
+    } catch {
+      if (source.select) source.select();
+      else getSelection().selectAllChildren(source);
+      if (said) said.textContent = "The browser allows no copying here. The key is selected: press Ctrl+C or ⌘C.";
+    }
+  });
+}
+
+for (const form of document.querySelectorAll("form[data-once]")) {
+  form.addEventListener("submit", (event) => {
+    if (form.dataset.sent) event.preventDefault();
+    form.dataset.sent = "1";
+  });
+}
+addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+});

@@ -1,0 +1,82 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.hashers import make_password
+from django.test import Client
+
+from console.models import Authenticator, RecoveryCodes, User
+from tests.person import PASSWORD
+from tests.servers import Server, running
+
+
+def enrolled(name: str, **fields: object) -> User:
+    """A user with an authenticator and recovery codes, the plain codes in `spare_codes`."""
+    user = User.objects.create(username=name, password=make_password(PASSWORD), **fields)
+    factor = Authenticator.pending(user)
+    user.spare_codes = factor.confirm(replacing=False)  # type: ignore[attr-defined]
+    return user
+
+
+def verified_client(user: User, **options: bool) -> Client:
+    """A browser in which `user` has passed both steps of the log-on."""
+    client = Client(**options)  # type: ignore[arg-type]
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    session = client.session
+    session["otp_device_id"] = Authenticator.objects.get(user=user).persistent_id
+    session.save()
+    return client
+
+
+@pytest.fixture
+def owner(db: None) -> User:
+    return enrolled("owner")
+
+
+@pytest.fixture
+def other(db: None) -> User:
+    """Another root account."""
+    return enrolled("other")
+
+
+@pytest.fixture
+def ram_user(owner: User) -> User:
+    return enrolled("ram-user", account=owner)
+
+
+@pytest.fixture
+def browser_of() -> Callable[[User], Client]:
+    return verified_client
+
+
+@pytest.fixture
+def mine(owner: User) -> Client:
+    """The owner's verified browser."""
+    return verified_client(owner)
+
+
+@pytest.fixture
+def codes(owner: User) -> Iterator[str]:
+    """Recovery codes of the owner: each good for one security authentication."""
+    return iter(owner.spare_codes)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def recovery(owner: User) -> RecoveryCodes:
+    found: RecoveryCodes = RecoveryCodes.objects.get(user=owner)
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The product, running, with a root account that nobody has logged on to."""
+    folder: Path = tmp_path_factory.mktemp("data")
+    with running(folder) as started:
+        yield started
+
+
+@pytest.fixture
+def fresh_server(tmp_path: Path) -> Iterator[Server]:
+    """The same for one test alone."""
+    with running(tmp_path / "data") as started:
+        yield started
