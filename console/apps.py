@@ -7,4 +7,4 @@ class ConsoleConfig(AppConfig):
 
 
 class ConsoleAdminConfig(AdminConfig):
-    default_site = "console.admin.ConsoleAdminSite"
+    default_site = "console.admin_site.ConsoleAdminSite"

@@ -145,6 +145,7 @@ class Authenticator(Factor):
                 raise CodeRefused("An authenticator was enrolled in another window. Log on with that one.")
             others.delete()
             self.confirmed = True
+            self.set_last_used_timestamp(commit=False)
             self.save()
             return RecoveryCodes.issue(self.user)
 

@@ -1,5 +1,6 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from django.contrib.auth.hashers import make_password
@@ -9,12 +10,20 @@ from console.models import Authenticator, RecoveryCodes, User
 from tests.person import PASSWORD
 from tests.servers import Server, running
 
+if TYPE_CHECKING:
 
-def enrolled(name: str, **fields: object) -> User:
-    """A user with an authenticator and recovery codes, the plain codes in `spare_codes`."""
-    user = User.objects.create(username=name, password=make_password(PASSWORD), **fields)
-    factor = Authenticator.pending(user)
-    user.spare_codes = factor.confirm(replacing=False)  # type: ignore[attr-defined]
+    class Enrolled(User):
+        """A user whose recovery codes the test knows."""
+
+        spare_codes: list[str]
+else:
+    Enrolled = User
+
+
+def enrolled(name: str, **fields: object) -> Enrolled:
+    """A user with an authenticator and recovery codes."""
+    user = Enrolled.objects.create(username=name, password=make_password(PASSWORD), **fields)
+    user.spare_codes = Authenticator.pending(user).confirm(replacing=False)
     return user
 
 
@@ -29,24 +38,19 @@ def verified_client(user: User, **options: bool) -> Client:
 
 
 @pytest.fixture
-def owner(db: None) -> User:
+def owner(db: None) -> Enrolled:
     return enrolled("owner")
 
 
 @pytest.fixture
-def other(db: None) -> User:
+def other(db: None) -> Enrolled:
     """Another root account."""
     return enrolled("other")
 
 
 @pytest.fixture
-def ram_user(owner: User) -> User:
+def ram_user(owner: User) -> Enrolled:
     return enrolled("ram-user", account=owner)
-
-
-@pytest.fixture
-def browser_of() -> Callable[[User], Client]:
-    return verified_client
 
 
 @pytest.fixture
@@ -56,9 +60,9 @@ def mine(owner: User) -> Client:
 
 
 @pytest.fixture
-def codes(owner: User) -> Iterator[str]:
+def codes(owner: Enrolled) -> Iterator[str]:
     """Recovery codes of the owner: each good for one security authentication."""
-    return iter(owner.spare_codes)  # type: ignore[attr-defined]
+    return iter(owner.spare_codes)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from tests.person import PASSWORD
+from tests.person import PASSWORD, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,7 +28,8 @@ class Server:
     """`python -m console.start`, as a process."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
-        self.folder = folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self.output, self.errors = folder.with_suffix(".out"), folder.with_suffix(".err")
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         kept = {name: value for name, value in os.environ.items() if name.startswith(("PATH", "COVERAGE", "HOME"))}
@@ -42,27 +43,17 @@ class Server:
 
     def start(self) -> str:
         """Until it serves; what it printed by then."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "console.start"],
-            cwd=ROOT,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout
-        printed = ""
-        for line in self.process.stdout:
-            printed += line
-            if line.startswith("Account:"):
-                break
-        return printed
+        command = [sys.executable, "-m", "console.start"]
+        with self.output.open("w") as out, self.errors.open("w") as err:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=out, stderr=err)
+        wait_for(lambda: "Account:" in self.output.read_text() or self.process.poll() is not None, 90)
+        assert self.process.returncode is None, self.errors.read_text()
+        return self.output.read_text()
 
-    def stop(self, sign: int = signal.SIGTERM) -> tuple[int, str, str]:
-        """End it; its status and what it printed since."""
+    def stop(self, sign: int = signal.SIGTERM) -> int:
+        """End it; its status."""
         self.process.send_signal(sign)
-        out, err = self.process.communicate(timeout=60)
-        return self.process.returncode, out, err
+        return self.process.wait(60)
 
 
 @contextlib.contextmanager

@@ -18,8 +18,8 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def context(chromium: Browser, server: Server) -> Iterator[BrowserContext]:
-    context = chromium.new_context(base_url=server.address, permissions=["clipboard-read", "clipboard-write"])
+def context(chromium: Browser, fresh_server: Server) -> Iterator[BrowserContext]:
+    context = chromium.new_context(base_url=fresh_server.address, permissions=["clipboard-read", "clipboard-write"])
     context.set_default_timeout(15_000)
     yield context
     context.close()

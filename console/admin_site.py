@@ -1,0 +1,30 @@
+"""The site that console.admin registers with: behind the console's own log-on, and allowed its own scripts."""
+
+from collections.abc import Callable
+from typing import Any
+
+from csp.constants import SELF
+from csp.decorators import csp_replace
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+
+# The admin's own scripts carry no nonce and create markup from strings.
+ADMIN_CSP = {
+    "script-src": [SELF],
+    "style-src": [SELF],
+    "require-trusted-types-for": None,
+    "trusted-types": None,
+}
+
+
+class ConsoleAdminSite(admin.AdminSite):
+    site_header = site_title = "API Key Console: operators"
+    site_url = "/api-keys/"
+
+    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
+        return csp_replace(ADMIN_CSP)(super().admin_view(view, cacheable))
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """There is one log-on, the console's; whoever comes here has passed it and is no operator."""
+        raise PermissionDenied("This site is for operators. Your user is not one; ask an operator.")

@@ -1,0 +1,118 @@
+"""axe-core finds nothing on any page or dialog, in both colour schemes; and the keyboard is enough."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.browser.test_journey import log_on_and_enrol, verify
+from tests.person import NAME, PASSWORD, code
+
+pytestmark = pytest.mark.browser
+
+
+def check(page: Page) -> None:
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = Axe().run(page)
+        assert found.violations_count == 0, f"{page.url} ({scheme})\n{found.generate_report()}"
+
+
+def test_axe_finds_no_violation(context: BrowserContext) -> None:
+    page = context.new_page()
+    page.goto("/")
+    check(page)
+    page.get_by_label("Username").fill(NAME)
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_role("button", name="Log on").click()
+    check(page)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log on").click()
+    expect(page.locator("#totp-secret")).to_be_visible()
+    check(page)
+    page.get_by_label("Security code").fill(code(page.locator("#totp-secret").inner_text()))
+    page.get_by_role("button", name="Verify").click()
+    codes = page.locator("#recovery-codes li code").all_inner_texts()
+    check(page)
+    page.get_by_role("link", name="I have stored them").click()
+    check(page)
+    for _ in range(3):
+        page.get_by_role("button", name="Create New API Key").click()
+        check(page)
+        page.get_by_role("button", name="Close").click()
+    check(page)
+    page.get_by_role("button", name="Create New API Key").click(force=True)  # aria-disabled, and sent all the same
+    expect(page.get_by_role("alert")).to_contain_text("You have 3 of 3 API keys")
+    check(page)
+    page.get_by_role("link", name="View").first.click()
+    check(page)
+    verify(page, "000000")
+    check(page)
+    verify(page, codes.pop())
+    expect(page.locator("#api-key-value")).to_be_visible()
+    check(page)
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("link", name="Delete").first.click()
+    check(page)
+    page.get_by_role("button", name="Confirm Deletion").click()
+    check(page)
+    verify(page, codes.pop())
+    check(page)
+    for address in (
+        "/security/",
+        "/security/authenticator/",
+        "/security/recovery-codes/",
+        "/nothing",
+        "/api-keys/create/",
+    ):
+        page.goto(f"/security/{address}")
+        check(page)
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_label("Username").fill(NAME)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log on").click()
+    expect(page.get_by_label("Security code")).to_be_visible()
+    check(page)
+
+
+def test_the_keyboard_is_enough(context: BrowserContext) -> None:
+    page = context.new_page()
+    log_on_and_enrol(page)
+    page.get_by_role("button", name="Create New API Key").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Copy")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-copied]")).to_have_text("The key is in the clipboard.")
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_have_count(0)
+    page.get_by_role("link", name="View").press("Enter")
+    expect(page.get_by_label("Security code")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_have_count(0)
+
+
+def test_back_and_reload_show_no_key(context: BrowserContext) -> None:
+    page = context.new_page()
+    log_on_and_enrol(page)
+    page.get_by_role("button", name="Create New API Key").click()
+    secret = page.locator("#api-key-value").input_value()
+    page.reload()
+    expect(page.locator("#api-keys")).to_be_visible()
+    assert secret not in page.content()
+    page.get_by_role("link", name="Security").click()
+    page.go_back()
+    expect(page.locator("#api-keys")).to_be_visible()
+    assert secret not in page.content()
+    assert page.evaluate("JSON.stringify([localStorage.length, sessionStorage.length])") == "[0,0]"
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_is_wider_than_the_screen(context: BrowserContext, width: int) -> None:
+    page = context.new_page()
+    page.set_viewport_size({"width": width, "height": 740})
+    log_on_and_enrol(page)
+    page.get_by_role("button", name="Create New API Key").click()
+    for close in (True, False):
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        if close:
+            page.get_by_role("button", name="Close").click()
+            expect(page.locator("dialog")).to_have_count(0)

@@ -1,0 +1,118 @@
+"""Log-on in two steps."""
+
+import pytest
+from django.test import Client
+
+from console.models import Authenticator, User
+from tests.conftest import Enrolled, verified_client
+from tests.person import PASSWORD, code
+
+pytestmark = pytest.mark.django_db
+
+
+def with_password(user: User, **data: str) -> Client:
+    browser = Client()
+    response = browser.post("/login/", {"username": user.username, "password": PASSWORD} | data)
+    assert response.status_code == 302
+    return browser
+
+
+def authenticator(user: User) -> Authenticator:
+    found: Authenticator = Authenticator.objects.get(user=user, confirmed=True)
+    return found
+
+
+def test_a_wrong_password_says_so(owner: Enrolled) -> None:
+    response = Client().post("/login/", {"username": "owner", "password": "wrong"})
+    assert response.status_code == 422
+    assert b"This user name and password do not match" in response.content
+
+
+def test_a_disabled_user_gets_the_same_answer_as_a_wrong_password(owner: Enrolled) -> None:
+    User.objects.update(is_active=False)
+    response = Client().post("/login/", {"username": "owner", "password": PASSWORD})
+    assert response.status_code == 422
+    assert b"This user name and password do not match" in response.content
+
+
+def test_guessing_is_locked_for_user_name_and_address_together(owner: Enrolled) -> None:
+    guesser = Client(REMOTE_ADDR="192.0.2.1")
+    answers = [guesser.post("/login/", {"username": "owner", "password": "wrong"}).status_code for _ in range(10)]
+    assert answers == [422] * 9 + [429]
+    response = guesser.post("/login/", {"username": "owner", "password": PASSWORD})
+    assert response.status_code == 429
+    assert b"Try again in 15 minutes" in response.content
+    with_password(owner)  # from elsewhere
+
+
+@pytest.mark.parametrize("address", ["/", "/api-keys/", "/security/", "/security/authenticator/", "/admin/"])
+def test_no_page_opens_before_the_second_step(owner: Enrolled, address: str) -> None:
+    response = with_password(owner).get(address, follow=True)
+    assert response.redirect_chain[-1][0].startswith("/login/verify/")
+
+
+def test_the_session_key_changes_at_both_steps(owner: Enrolled) -> None:
+    browser = Client()
+    browser.get("/login/")
+    keys = [browser.session.session_key]
+    browser.post("/login/", {"username": "owner", "password": PASSWORD})
+    keys.append(browser.session.session_key)
+    response = browser.post("/login/verify/", {"otp_token": code(authenticator(owner).secret_text)})
+    keys.append(browser.session.session_key)
+    assert response.status_code == 302
+    assert len(set(keys)) == 3
+
+
+def test_a_wrong_code_opens_nothing(owner: Enrolled) -> None:
+    browser = with_password(owner)
+    response = browser.post("/login/verify/", {"otp_token": "000000"})
+    assert response.status_code == 422
+    assert browser.get("/api-keys/").status_code == 302
+
+
+def test_the_second_step_is_not_asked_twice(mine: Client) -> None:
+    assert mine.get("/login/verify/").headers["Location"] == "/api-keys/"
+    assert mine.get("/login/").headers["Location"] == "/api-keys/"
+
+
+def test_without_a_factor_the_second_step_is_enrolment(owner: Enrolled) -> None:
+    Authenticator.objects.all().delete()
+    response = with_password(owner).get("/login/verify/", follow=True)
+    assert response.redirect_chain[-1][0].startswith("/security/authenticator/")
+
+
+def test_the_log_on_leads_to_the_page_that_was_asked_for(owner: Enrolled) -> None:
+    browser = Client()
+    asked = browser.get("/security/", follow=True)
+    data = {"username": "owner", "password": PASSWORD, "next": asked.context["next"]}
+    step = browser.post("/login/", data, follow=True)
+    data = {"otp_token": owner.spare_codes[0], "next": step.context["next"]}
+    assert browser.post("/login/verify/", data).headers["Location"] == "/security/"
+
+
+@pytest.mark.parametrize(
+    "forged",
+    ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "http:///evil.example", "\0"],
+)
+def test_a_forged_next_leads_nowhere_else(owner: Enrolled, forged: str) -> None:
+    browser = Client()
+    data = {"username": "owner", "password": PASSWORD, "next": forged}
+    assert browser.post("/login/", data).headers["Location"] == "/api-keys/"
+    data = {"otp_token": owner.spare_codes[0], "next": forged}
+    assert browser.post("/login/verify/", data).headers["Location"] == "/api-keys/"
+
+
+def test_log_out_ends_the_session_on_the_server(owner: Enrolled, mine: Client) -> None:
+    cookie = mine.cookies["sessionid"].value
+    assert mine.post("/logout/").headers["Location"] == "/login/"
+    thief = Client()
+    thief.cookies["sessionid"] = cookie
+    assert thief.get("/api-keys/").headers["Location"].startswith("/login/")
+
+
+def test_a_lost_session_is_told_and_changes_nothing(owner: Enrolled) -> None:
+    browser = verified_client(owner)
+    browser.session.flush()
+    response = browser.post("/api-keys/create/", follow=True)
+    assert b"Your session has ended" in response.content
+    assert not owner.api_keys.exists()

@@ -1,0 +1,179 @@
+"""`make run` and the commands: the first start, later ones, and those that cannot work."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import httpx
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, connection
+from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client
+
+from console import health
+from console.models import User
+from tests.person import PASSWORD, Person, wait_for
+from tests.servers import ROOT, Server, database_address, running
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("PATH", "COVERAGE", "HOME"))}
+    command = [sys.executable, *words]
+    return subprocess.run(command, cwd=ROOT, env=kept | environment, capture_output=True, text=True, timeout=120)
+
+
+def test_the_first_start_makes_everything_and_the_next_keeps_it(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with database_address() as database:
+        server = Server(folder, CONSOLE_ROOT_PASSWORD="", **database)
+        *address, account, password = server.start().splitlines()
+        server.stop()
+        assert address == [f"Console:  {server.address}"]
+        assert account == "Account:  root"
+        assert password.startswith("Password: ") and password.endswith("(shown only now)")
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        for file in folder.iterdir():
+            assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0, file
+        secrets = (folder / "secrets.env").read_text()
+
+        printed = server.start()
+        try:
+            assert printed.splitlines() == [*address, account]
+            assert (folder / "secrets.env").read_text() == secrets
+            page = httpx.get(f"{server.address}/login/")
+            data = {"username": "root", "password": password.split()[1]}
+            data["csrfmiddlewaretoken"] = page.cookies["csrftoken"]
+            answer = httpx.post(f"{server.address}/login/", data=data, cookies=page.cookies)
+            assert answer.status_code == 302
+        finally:
+            assert server.stop() == 0
+        assert password.split()[1] not in server.errors.read_text()
+
+
+def test_the_given_password_is_the_password_and_data_survives(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as server, Person(server.address) as owner:
+        key_id, _ = owner.log_on().create()
+        server.stop(signal.SIGINT)
+        server.start()
+        assert owner.key_ids() == [key_id]
+
+
+def test_when_a_server_dies_all_end(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data")
+    server.start()
+    children = subprocess.check_output(["pgrep", "-P", str(server.process.pid)], text=True).split()
+    os.kill(int(children[0]), signal.SIGTERM)
+    assert server.process.wait(60) == 1
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(server.address)
+
+
+def test_a_weak_given_password_is_named(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", CONSOLE_ROOT_PASSWORD="short")
+    server.start()
+    server.stop()
+    assert "CONSOLE_ROOT_PASSWORD is weak" in server.errors.read_text()
+
+
+@pytest.mark.parametrize("port", ["taken", "no-number", "70000"])
+def test_a_port_that_cannot_be_had_says_what_to_set(tmp_path: Path, port: str) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        number = str(holder.getsockname()[1]) if port == "taken" else port
+        ended = run("-m", "console.start", CONSOLE_DATA_DIR=str(tmp_path), PORT=number)
+    assert ended.returncode == 1
+    assert f"Cannot listen on port {number}" in ended.stderr and "Set PORT to a free port" in ended.stderr
+
+
+def test_a_server_that_cannot_start_ends_the_start(tmp_path: Path) -> None:
+    environment = {"CONSOLE_DATA_DIR": str(tmp_path), "PORT": str(Server(tmp_path).port), "CONSOLE_WORKERS": "none"}
+    ended = run("-m", "console.start", **environment)
+    assert ended.returncode == 1
+    assert "A server did not start" in ended.stderr
+
+
+def test_being_stopped_while_starting_is_no_error(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data")
+    process = subprocess.Popen([sys.executable, "-m", "console.start"], cwd=ROOT, env=server.environment)
+    wait_for(lambda: (tmp_path / "data" / "secrets.env").exists())
+    process.terminate()
+    assert process.wait(60) == 0
+
+
+def test_without_secrets_it_says_what_to_set(tmp_path: Path) -> None:
+    ended = run("manage.py", "check", CONSOLE_DATA_DIR=str(tmp_path))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("SECRET_KEY is not set. Set SECRET_KEY, VAULT_KEYS and DIGEST_KEYS")
+
+
+def test_with_unusable_keys_it_says_so(tmp_path: Path) -> None:
+    keys = {"SECRET_KEY": "s", "VAULT_KEYS": "nonsense", "DIGEST_KEYS": "nonsense"}
+    ended = run("-m", "console.start", CONSOLE_DATA_DIR=str(tmp_path), **keys)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("VAULT_KEYS must be one or more")
+
+
+@pytest.mark.django_db
+class TestCommands:
+    def test_createroot_makes_a_root_account(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        out = StringIO()
+        call_command("createroot", "second", stdout=out)
+        user = User.objects.get(username="second")
+        assert user.is_root_account and not user.is_staff
+        assert user.check_password(out.getvalue().split()[3])
+        monkeypatch.setenv("CONSOLE_ROOT_PASSWORD", PASSWORD)
+        call_command("createroot", "third", "--operator", stdout=(given := StringIO()))
+        assert PASSWORD not in given.getvalue()
+        assert User.objects.get(username="third").is_staff
+
+    @pytest.mark.parametrize(
+        ("name", "password", "why"),
+        [("owner", "", "already exists"), ("a b", "", "valid username"), ("new", "too short", "15 characters")],
+    )
+    def test_createroot_refuses_what_is_wrong(
+        self, owner: User, monkeypatch: pytest.MonkeyPatch, name: str, password: str, why: str
+    ) -> None:
+        monkeypatch.setenv("CONSOLE_ROOT_PASSWORD", password)
+        with pytest.raises(CommandError, match=why):
+            call_command("createroot", name)
+        assert User.objects.count() == 1
+
+    def test_a_ram_user_belongs_to_a_root_account(self, owner: User, ram_user: User) -> None:
+        for wrong in (User(username="x", account=ram_user), ram_user):
+            wrong.account = ram_user
+            with pytest.raises(Exception, match="A RAM user belongs to a root account"):
+                wrong.clean()
+        ram_user.account = owner
+        ram_user.clean()
+
+    def test_every_change_of_a_model_has_its_migration(self) -> None:
+        call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+
+
+@pytest.mark.django_db
+class TestHealth:
+    def test_it_lives_and_is_ready(self) -> None:
+        assert Client().get("/healthz").status_code == 200
+        assert Client().get("/readyz").content == b"ok\n"
+
+    def test_it_is_not_ready_without_its_database(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def gone(connection: object) -> None:
+            raise DatabaseError
+
+        monkeypatch.setattr(health, "MigrationExecutor", gone)
+        response = Client().get("/readyz")
+        assert response.status_code == 503
+        assert response.content == b"the database cannot be reached\n"
+
+    def test_it_is_not_ready_before_its_migrations(self) -> None:
+        MigrationRecorder(connection).record_unapplied("apikeys", "0001_initial")
+        response = Client().get("/readyz")
+        assert response.status_code == 503
+        assert response.content == b"migrations are not applied\n"
