@@ -14,12 +14,13 @@ CHECKSUM_LENGTH = 6
 LENGTH = len(PREFIX) + RANDOM_LENGTH + CHECKSUM_LENGTH
 
 
+PAIRS = [first + second for first in ALPHABET for second in ALPHABET]  # two digits at a time: the gate is busy
+
+
 def checksum(body: str) -> str:
-    number, signs = zlib.crc32(body.encode()), ""
-    for _ in range(CHECKSUM_LENGTH):
-        number, digit = divmod(number, len(ALPHABET))
-        signs = ALPHABET[digit] + signs
-    return signs
+    high, low = divmod(zlib.crc32(body.encode()), len(PAIRS))
+    high, middle = divmod(high, len(PAIRS))
+    return PAIRS[high] + PAIRS[middle] + PAIRS[low]
 
 
 def new_secret() -> str:

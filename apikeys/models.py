@@ -128,7 +128,7 @@ class ApiKey(models.Model):
 
     @property
     def place(self) -> str:
-        return f"apikeys.apikey.secret:{self.id}"
+        return f"apikeys.apikey.secret:{self.account_id}:{self.id}"
 
     def clean(self) -> None:
         """The limits of an account, for a key about to be created; `save` calls it under the account's lock."""
@@ -138,7 +138,8 @@ class ApiKey(models.Model):
             raise ValidationError("Only a root account can have API keys.")
         made = ApiKey.objects.of(self.account).filter(request_id=self.request_id).first()
         if made:
-            raise ValidationError(f"This request has created a key already: {made}. Use View to see it.")
+            now = "It is deleted since." if made.deleted_at else "Use View to see it."
+            raise ValidationError(f"This request has created the key {made} already. {now}")
         if refusal := ApiKey.objects.quota(self.account).refusal:
             raise ValidationError(refusal)
 
@@ -149,7 +150,7 @@ class ApiKey(models.Model):
         with transaction.atomic():
             User.objects.select_for_update(no_key=True).get(pk=self.account_id)
             self.created_at = timezone.now()
-            self.full_clean()
+            self.full_clean(validate_unique=False, validate_constraints=False)  # the database keeps those
             super().save(*args, **kwargs)
 
     def reveal(self) -> str:

@@ -36,16 +36,16 @@ def next_address(request: HttpRequest) -> str:
     """Where to go after the log-on: `next` where it is an address of this site, else the list of keys."""
     wanted = request.POST.get("next") or request.GET.get("next") or ""
     safe = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
-    return wanted if safe else reverse("apikeys:list")
+    to_log_on = wanted.partition("?")[0] == reverse("console:logon")
+    return wanted if safe and not to_log_on else reverse("apikeys:list")
 
 
 def log_on_step(request: HttpRequest, after: str) -> HttpResponseRedirect:
     """To the step of the log-on that is missing."""
-    query = {"next": after}
+    # What was sent is lost, and the step's page says so; only a page can be gone back to.
+    query = {"next": after} if request.method in ("GET", "HEAD") else {"ended": "1"}
     if not request.user.is_authenticated:
         step = "console:logon"
-        if request.method not in ("GET", "HEAD"):
-            query = {"ended": "1"}  # what was sent is lost: the log-on page says that nothing was changed
     elif Authenticator.objects.filter(user=request.user, confirmed=True).exists():
         step = "console:verify"
     else:

@@ -140,18 +140,20 @@ class Authenticator(Factor):
         where another session has enrolled meanwhile."""
         with transaction.atomic(durable=True):
             User.objects.select_for_update(no_key=True).get(pk=self.user_id)
-            others = Authenticator.objects.filter(user=self.user).exclude(pk=self.pk)
-            if not replacing and others.filter(confirmed=True).exists():
+            mine = Authenticator.objects.filter(user=self.user)
+            others = mine.exclude(pk=self.pk)
+            lost = not mine.filter(pk=self.pk, confirmed=False).exists()
+            if lost or (not replacing and others.filter(confirmed=True).exists()):
                 raise CodeRefused("An authenticator was enrolled in another window. Log on with that one.")
             others.delete()
             self.confirmed = True
-            self.set_last_used_timestamp(commit=False)
+            self.created_at = self.last_used_at = timezone.now()
             self.save()
             return RecoveryCodes.issue(self.user)
 
     @property
     def place(self) -> str:
-        return f"console.authenticator.secret:{self.id}"
+        return f"console.authenticator.secret:{self.user_id}:{self.id}"
 
     @property
     def secret(self) -> bytes:

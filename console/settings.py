@@ -1,11 +1,13 @@
 """One settings file, driven by the environment; docs/operations.md lists every variable."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from psycopg.conninfo import make_conninfo
 
 from console.vault import Vault
 
@@ -102,6 +104,14 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL",
     }
+
+
+def postgres_conninfo(database: dict[str, Any]) -> str:
+    """The same database for a driver without Django, as libpq takes it."""
+    names = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD", "dbname": "NAME"}
+    return make_conninfo("", **{name: database[key] for name, key in names.items() if database.get(key)})
+
+
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "console.User"
@@ -132,6 +142,7 @@ AXES_ENABLE_ADMIN = False
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
 
+SESSION_ENGINE = "console.sessions"
 SESSION_COOKIE_AGE = 8 * 60 * 60
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_NAME = "__Host-sessionid" if HTTPS else "sessionid"
@@ -179,6 +190,13 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {"django": {"handlers": [], "level": "WARNING"}},
 }
+
+# Whose word for a caller's address is taken (the last of X-Forwarded-For); "unix" for a Unix socket.
+TRUSTED_PROXIES: list[str] = env.list("TRUSTED_PROXIES", default=[])
+
+# The gate counts in files there and hands them over every so many seconds: what a power failure can lose.
+METERING_DIR = DATA_DIR / "metering"
+METERING_SECONDS = env.float("METERING_SECONDS", 2.0)
 
 # What one account may have (the document's limits; deleting gives no creation back).
 API_KEYS_MAX_ACTIVE = env.int("API_KEYS_MAX_ACTIVE", 3)

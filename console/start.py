@@ -17,6 +17,7 @@ from types import FrameType
 import django
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
+from django.db import DatabaseError
 
 from console.vault import new_key
 
@@ -52,7 +53,7 @@ def first_account() -> str:
         return ""
     given = os.environ.get("CONSOLE_ROOT_PASSWORD", "")
     if given and (why := weakness("root", given)):
-        print(f"CONSOLE_ROOT_PASSWORD is weak, change it before others can reach this console: {why}", file=sys.stderr)
+        print(f"CONSOLE_ROOT_PASSWORD is weak: {why} Change it at /admin/password_change/.", file=sys.stderr)
     password = create_root("root", given, operator=True)
     return "as set by CONSOLE_ROOT_PASSWORD" if given else f"{password}   (shown only now)"
 
@@ -127,7 +128,7 @@ def main() -> int:
         return serve(ports)
     except KeyboardInterrupt:
         return 0
-    except (ImproperlyConfigured, StartError) as error:
+    except (ImproperlyConfigured, DatabaseError, StartError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
 

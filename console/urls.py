@@ -3,7 +3,6 @@
 from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
-from django.views.generic import RedirectView
 
 from console import health, views
 from console.access import Access, open_to
@@ -17,10 +16,11 @@ console = [
     path("security/recovery-codes/", views.NewRecoveryCodes.as_view(), name="recovery-codes"),
 ]
 
+handler400 = "console.views.bad_request"
 handler500 = "console.views.server_error"
 
 urlpatterns = [
-    path("", open_to(Access.ANYONE, RedirectView.as_view(pattern_name="apikeys:list"))),
+    path("", open_to(Access.ANYONE, views.Home.as_view())),
     path("", include((console, "console"))),
     path("api-keys/", include("apikeys.urls")),
     path("admin/", admin.site.urls),

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
-from django.views.generic import TemplateView, View
+from django.views.generic import RedirectView, TemplateView, View
 from qrcode.image.svg import SvgPathImage
 
 from console.access import log_on_step, next_address, user_of
@@ -23,11 +23,23 @@ from console.security import MALFORMED, SecurityForm, is_totp
 ENROLLING_SESSION_KEY = "enrolling"  # the id of the authenticator that this session is about to confirm
 
 
+class Home(RedirectView):
+    pattern_name = "apikeys:list"
+    http_method_names = ["get", "head", "options"]
+
+
 class LogOnForm(AuthenticationForm):
     error_messages = {
         "invalid_login": "This user name and password do not match. Check both and try again.",
         "inactive": "This user is disabled. Ask your operator.",
     }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["username"].label = "User name"
+        if self.is_bound:
+            del self.fields["username"].widget.attrs["autofocus"]
+            self.fields["password"].widget.attrs["autofocus"] = True
 
 
 class LogOn(LoginView):
@@ -37,25 +49,36 @@ class LogOn(LoginView):
     form_class = LogOnForm
     redirect_authenticated_user = True
 
+    def get_redirect_url(self, request: HttpRequest | None = None) -> str:
+        return next_address(self.request)
+
     def form_invalid(self, form: forms.BaseForm) -> HttpResponse:
         return self.render_to_response(self.get_context_data(form=form), status=422)
 
 
 def locked_out(request: HttpRequest, *args: Any) -> HttpResponse:
     """The log-on page where a user name is locked for this address (django-axes)."""
-    locked = "Too many wrong passwords for this user name from this address. Try again in 15 minutes."
+    locked = "Too many wrong passwords for this user name from this address. Try again in at most 15 minutes."
     return render(request, "console/logon.html", {"form": LogOnForm(request), "locked": locked}, status=429)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     message = "This form is out of date. Go back, reload the page and send it again; nothing was changed."
-    return render(request, "403.html", {"exception": message}, status=403)
+    return render(request, "403.html", {"heading": "Form out of date", "exception": message}, status=403)
+
+
+def plain_page(request: HttpRequest, status: int) -> HttpResponse:
+    """A page without the user, whom the database may not be there to name."""
+    page = render_to_string(f"{status}.html", {"nonce": str(request.csp_nonce)})  # type: ignore[attr-defined]
+    return HttpResponse(page, status=status)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return plain_page(request, 400)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """The page of a failure: without the user, whom the database may not be there to name."""
-    page = render_to_string("500.html", {"nonce": str(request.csp_nonce)})  # type: ignore[attr-defined]
-    return HttpResponse(page, status=500)
+    return plain_page(request, 500)
 
 
 def verify_session(request: HttpRequest, factor: django_otp.models.Device) -> None:
@@ -90,14 +113,13 @@ class Verify(View):
         return render(self.request, "console/verify.html", context, status=status)
 
 
-class EnrolForm(forms.Form):
+class EnrolForm(SecurityForm):
     """A code of the authenticator that is about to be put in force."""
-
-    otp_token = SecurityForm.base_fields["otp_token"]
 
     def __init__(self, pending: Authenticator, *args: Any) -> None:
         super().__init__(*args)
         self.pending = pending
+        self.fields["otp_token"].label = "Code that the app shows"
 
     def clean_otp_token(self) -> str:
         code: str = self.cleaned_data["otp_token"].replace(" ", "")
@@ -105,6 +127,18 @@ class EnrolForm(forms.Form):
         if refused:
             raise forms.ValidationError(str(refused))
         return code
+
+
+class CurrentForm(SecurityForm):
+    """The code that allows an authenticator to be replaced."""
+
+    prefix = "current"
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.fields["otp_token"].label = "Code of the app that you used so far, or a recovery code"
+        if not self.is_bound:
+            del self.fields["otp_token"].widget.attrs["autofocus"]
 
 
 class Enrol(View):
@@ -128,11 +162,11 @@ class Enrol(View):
         return factor
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        return self.page(EnrolForm(self.pending), SecurityForm(prefix="current"))
+        return self.page(EnrolForm(self.pending), CurrentForm())
 
     def post(self, request: HttpRequest) -> HttpResponse:
         form = EnrolForm(self.pending, request.POST)
-        current = SecurityForm(request.POST, prefix="current")
+        current = CurrentForm(request.POST)
         if not form.is_valid():
             return self.page(form, current, 422)
         if self.replacing and current.authenticate(user_of(request)) is None:
@@ -146,7 +180,7 @@ class Enrol(View):
         verify_session(request, self.pending)
         return render(request, "console/recovery_codes.html", {"codes": codes, "next": next_address(request)})
 
-    def page(self, form: EnrolForm, current: SecurityForm, status: int = 200) -> HttpResponse:
+    def page(self, form: EnrolForm, current: CurrentForm, status: int = 200) -> HttpResponse:
         context = {
             "form": form,
             "current": current,

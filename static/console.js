@@ -7,10 +7,10 @@ if (dialog) {
   dialog.addEventListener("close", () => document.getElementById(dialog.dataset.modal).requestSubmit());
 }
 
-const secret = document.getElementById("api-key-value");
-if (secret) {
-  history.replaceState(null, "", document.getElementById("close").action); // a reload leads to the list
-  addEventListener("pagehide", () => secret.remove()); // Back finds no key in a page kept alive
+const once = document.querySelector("[data-address]");
+if (once) {
+  history.replaceState(null, "", once.dataset.address); // a reload leads there instead of sending the form again
+  addEventListener("pagehide", () => once.remove()); // Back finds no secret in a page kept alive
 }
 
 for (const button of document.querySelectorAll("[data-copy]")) {
@@ -22,11 +22,11 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     try {
       await navigator.clipboard.writeText(text);
       button.textContent = "Copied";
-      if (said) said.textContent = "The key is in the clipboard.";
+      if (said) said.textContent = "Copied to the clipboard.";
     } catch {
       if (source.select) source.select();
       else getSelection().selectAllChildren(source);
-      if (said) said.textContent = "The browser allows no copying here. The key is selected: press Ctrl+C or ⌘C.";
+      if (said) said.textContent = "The browser allows no copying here. The text is selected: press Ctrl+C or ⌘C.";
     }
   });
 }

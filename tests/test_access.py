@@ -77,6 +77,7 @@ def test_an_id_of_no_key_and_no_id_are_not_there(mine: Client) -> None:
         ("post", "/api-keys/"),
         ("put", f"/api-keys/{KEY}/view/"),
         ("get", "/logout/"),
+        ("post", "/"),
         ("post", "/security/"),
         ("post", "/healthz"),
     ],
@@ -121,3 +122,5 @@ def test_operators_have_their_site_and_others_not(owner: Enrolled, mine: Client)
     page = mine.get(f"/admin/console/user/{owner.pk}/change/")
     assert page.status_code == 200
     assert mine.get("/admin/console/user/add/").status_code == 403
+    asked = mine.get("/admin/console/user/?password__startswith=md5")
+    assert asked.status_code == 400

@@ -34,7 +34,7 @@ def key(owner: Enrolled) -> ApiKey:
 
 def test_an_empty_list_says_what_to_do(mine: Client) -> None:
     page = text(mine.get("/api-keys/"))
-    assert "You have no API key yet" in page
+    assert "You have no API key." in page
     assert "0 of 3" in page and "10 of 10" in page
     assert "resets at 00:00 UTC, in " in page
 
@@ -57,7 +57,11 @@ def test_create_is_idempotent(owner: Enrolled, mine: Client) -> None:
     first = create(mine, request_id)
     again = create(mine, request_id)
     assert again.status_code == 409
-    assert "This request has created a key already" in text(again)
+    made = keyformat.hint(first.context["secret"])
+    said = f"This request has created the key {made} already. Use View to see it.</p>"
+    assert said in text(again)
+    owner.api_keys.get().delete()
+    assert f"the key {made} already. It is deleted since.</p>" in text(create(mine, request_id))
     assert first.context["secret"] not in text(again)
     assert owner.api_keys.count() == 1
 

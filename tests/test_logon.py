@@ -41,7 +41,7 @@ def test_guessing_is_locked_for_user_name_and_address_together(owner: Enrolled) 
     assert answers == [422] * 9 + [429]
     response = guesser.post("/login/", {"username": "owner", "password": PASSWORD})
     assert response.status_code == 429
-    assert b"Try again in 15 minutes" in response.content
+    assert b"Try again in at most 15 minutes" in response.content
     with_password(owner)  # from elsewhere
 
 
@@ -92,7 +92,15 @@ def test_the_log_on_leads_to_the_page_that_was_asked_for(owner: Enrolled) -> Non
 
 @pytest.mark.parametrize(
     "forged",
-    ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "http:///evil.example", "\0"],
+    [
+        "https://evil.example/",
+        "//evil.example",
+        "/\\evil.example",
+        "javascript:alert(1)",
+        "http:///evil.example",
+        "\0",
+        "/login/",
+    ],
 )
 def test_a_forged_next_leads_nowhere_else(owner: Enrolled, forged: str) -> None:
     browser = Client()
@@ -108,6 +116,24 @@ def test_log_out_ends_the_session_on_the_server(owner: Enrolled, mine: Client) -
     thief = Client()
     thief.cookies["sessionid"] = cookie
     assert thief.get("/api-keys/").headers["Location"].startswith("/login/")
+
+
+def test_the_log_on_page_leads_on_whoever_is_logged_on(mine: Client) -> None:
+    assert mine.get("/login/?next=/login/").headers["Location"] == "/api-keys/"
+
+
+def test_a_session_that_lost_its_factor_is_told_so_too(owner: Enrolled) -> None:
+    browser = with_password(owner)
+    response = browser.post("/api-keys/create/", follow=True)
+    assert response.redirect_chain == [("/login/verify/?ended=1", 302)]
+    assert b"Your session has ended" in response.content
+    assert not owner.api_keys.exists()
+
+
+@pytest.mark.parametrize("cookie", ['"\\000abcdefgh"', "x" * 10_000, "é", "../../etc"])
+def test_a_forged_session_key_is_no_session(db: None, cookie: str) -> None:
+    response = Client(HTTP_COOKIE=f"sessionid={cookie}").get("/api-keys/")
+    assert response.status_code == 302
 
 
 def test_a_lost_session_is_told_and_changes_nothing(owner: Enrolled) -> None:

@@ -113,6 +113,21 @@ def test_without_secrets_it_says_what_to_set(tmp_path: Path) -> None:
     assert ended.stderr.startswith("SECRET_KEY is not set. Set SECRET_KEY, VAULT_KEYS and DIGEST_KEYS")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"),
+        ("TIME_ZONE", "Nowhere/Land"),
+        ("API_KEYS_MAX_ACTIVE", "three"),
+    ],
+)
+def test_a_setting_that_cannot_work_ends_the_start_with_a_sentence(tmp_path: Path, name: str, value: str) -> None:
+    port = str(Server(tmp_path).port)
+    ended = run("-m", "console.start", CONSOLE_DATA_DIR=str(tmp_path), PORT=port, **{name: value})
+    assert ended.returncode == 1
+    assert ended.stderr and "Traceback" not in ended.stderr
+
+
 def test_with_unusable_keys_it_says_so(tmp_path: Path) -> None:
     keys = {"SECRET_KEY": "s", "VAULT_KEYS": "nonsense", "DIGEST_KEYS": "nonsense"}
     ended = run("-m", "console.start", CONSOLE_DATA_DIR=str(tmp_path), **keys)

@@ -14,11 +14,11 @@ pytestmark = pytest.mark.browser
 def log_on_and_enrol(page: Page) -> list[str]:
     """Through both steps; the recovery codes."""
     page.goto("/")
-    page.get_by_label("Username").fill(NAME)
+    page.get_by_label("User name").fill(NAME)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log on").click()
     expect(page.locator(".qr svg")).to_be_visible()
-    page.get_by_label("Security code").fill(code(page.locator("#totp-secret").inner_text()))
+    page.get_by_label("Code that the app shows").fill(code(page.locator("#totp-secret").inner_text()))
     page.get_by_role("button", name="Verify").click()
     codes = page.locator("#recovery-codes li code").all_inner_texts()
     assert len(codes) == 10
@@ -41,7 +41,7 @@ def journey(page: Page, *, scripted: bool) -> None:
     assert re.fullmatch(r"sk-[0-9A-Za-z]{38}", secret)
     if scripted:
         page.get_by_role("button", name="Copy").click()
-        expect(page.locator("[data-copied]")).to_have_text("The key is in the clipboard.")
+        expect(page.locator("[data-copied]")).to_have_text("Copied to the clipboard.")
         assert page.evaluate("navigator.clipboard.readText()") == secret
         assert page.evaluate("document.querySelector('dialog').matches(':modal')")
     page.get_by_role("button", name="Close").click()
