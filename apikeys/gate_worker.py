@@ -1,0 +1,233 @@
+"""HTTP/1.1 for the gate, as a worker class of gunicorn: one loop (uvloop), one parser (httptools, which is llhttp).
+
+gunicorn starts, watches and restarts the workers. docs/gateway.md has what the other worker classes were measured to
+cost. A call's body is read and thrown away; its headers may not be longer than a gateway lets through.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from collections import deque
+from email.utils import formatdate
+from typing import cast
+
+import httptools
+import uvloop
+from gunicorn.workers.base import Worker
+
+from apikeys.gate import STATUSES, Headers
+from console import settings
+
+MAX_HEADER_BYTES = 32 << 10
+MAX_BODY_BYTES = 1 << 20
+MAX_CONNECTIONS = 4096  # past that a worker answers 503
+REQUEST_SECONDS = 10  # for a call to arrive whole
+IDLE_SECONDS = 75  # longer than a proxy keeps its connections to here, which otherwise meets closed ones
+DRAIN_SECONDS = 10
+
+
+class Connection(asyncio.Protocol):
+    """One caller, whose calls are answered in the order in which they came."""
+
+    def __init__(self, worker: "GateWorker") -> None:
+        self.worker = worker
+        self.parser = httptools.HttpRequestParser(self)
+        self.calls: deque[tuple[bytes, Headers, bool, bool]] = deque()
+        self.answering = self.closing = self.reading = False
+        self.size = 0
+        self.since = worker.seconds
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else "unix"
+        self.worker.connections.add(self)
+        if len(self.worker.connections) > MAX_CONNECTIONS:
+            self.end(STATUSES[503])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        self.worker.connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.closing:
+            return
+        try:
+            self.size += len(data)
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.closing = True  # the answer says so; nothing but HTTP/1.1 is spoken here
+        except httptools.HttpParserError:
+            self.end(b"400 Bad Request")
+            return
+        if self.reading and self.size > MAX_HEADER_BYTES + MAX_BODY_BYTES:
+            self.end(b"413 Content Too Large")
+        self.serve()
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        self.path, self.reading = b"", True
+        self.headers: Headers = []
+        self.header_bytes = 0
+        self.since = self.worker.seconds
+
+    def on_url(self, url: bytes) -> None:
+        self.path += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.header_bytes += len(name) + len(value)
+        if self.header_bytes <= MAX_HEADER_BYTES:
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if (b"expect", b"100-continue") in self.headers:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_message_complete(self) -> None:
+        self.reading, self.size = False, 0
+        too_large = self.header_bytes > MAX_HEADER_BYTES
+        keep = self.parser.should_keep_alive() and not too_large
+        self.calls.append((b"" if too_large else self.path, self.headers, keep, self.parser.get_method() == b"HEAD"))
+
+    # Answering.
+
+    def serve(self) -> None:
+        """Answer the next call, unless one waits for its answer."""
+        while self.calls and not self.answering and not self.transport.is_closing():
+            path, headers, keep, self.head = self.calls.popleft()
+            self.keep = keep and not self.closing and not self.worker.stopping
+            self.answering = True
+            if path:
+                self.worker.gate.ask(path, headers, self.peer, self.reply)
+            else:
+                self.reply(b"431 Request Header Fields Too Large", b"", b"")
+        if self.answering:
+            self.transport.pause_reading()  # what is sent meanwhile waits in the socket
+
+    def reply(self, status: bytes, headers: bytes, body: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.write(
+            b"HTTP/1.1 %b\r\ndate: %b\r\ncontent-length: %d\r\ncache-control: no-store\r\n%b%b\r\n%b"
+            % (
+                status,
+                self.worker.date,
+                len(body),
+                headers,
+                b"" if self.keep else b"connection: close\r\n",
+                b"" if self.head else body,
+            )
+        )
+        self.answering = False
+        self.since = self.worker.seconds
+        if not self.keep:
+            self.closing = True
+            self.transport.close()
+        elif self.calls or not self.transport.is_reading():
+            self.transport.resume_reading()
+            self.worker.loop.call_soon(self.serve)
+
+    def end(self, status: bytes) -> None:
+        self.closing = True
+        self.transport.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
+        self.transport.close()
+
+    def tidy(self, seconds: int) -> None:
+        """Close it where its call does not come, or none is asked any more."""
+        if self.answering:
+            return
+        waited = seconds - self.since
+        if self.reading and waited > REQUEST_SECONDS:
+            self.end(b"408 Request Timeout")
+        elif not self.reading and (waited > IDLE_SECONDS or self.worker.stopping):
+            self.closing = True
+            self.transport.close()
+
+
+class GateWorker(Worker):  # type: ignore[misc]
+    """gunicorn's worker: `callable()` is the gate."""
+
+    stopping = False
+    seconds = 0  # since the start, told once a second
+    date = b""
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        signal.set_wakeup_fd(-1)  # the loop has its own
+
+    def run(self) -> None:
+        uvloop.run(self.serve())
+
+    async def serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.connections: set[Connection] = set()
+        self.greetings: set[asyncio.Task[None]] = set()
+        self.gate = self.wsgi()
+        stop = asyncio.Event()
+        for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            self.loop.add_signal_handler(sign, stop.set)
+        await self.gate.lookup.open()
+        beats = self.loop.create_task(self.beat(stop))
+        counts = self.loop.create_task(self.hand_over())
+        listeners = [listener.sock for listener in self.sockets]
+        for listener in listeners:
+            listener.setblocking(False)
+            self.listen(listener)
+        await stop.wait()
+        self.stopping = True
+        for listener in listeners:
+            self.loop.remove_reader(listener)
+            listener.close()
+        await self.drain()
+        beats.cancel()
+        counts.cancel()
+        self.gate.close()
+
+    def listen(self, listener: socket.socket) -> None:
+        if not self.stopping:
+            self.loop.add_reader(listener, self.accept, listener)
+
+    def accept(self, listener: socket.socket) -> None:
+        """One caller a turn of the loop: a worker that takes all who wait leaves the others idle."""
+        try:
+            caller, _ = listener.accept()
+        except BlockingIOError:
+            return  # another worker was faster
+        except OSError:  # out of file descriptors
+            self.loop.remove_reader(listener)
+            self.loop.call_later(1, self.listen, listener)
+            return
+        caller.setblocking(False)
+        greeting = self.loop.create_task(self.greet(caller))
+        self.greetings.add(greeting)
+        greeting.add_done_callback(self.greetings.discard)
+
+    async def greet(self, caller: socket.socket) -> None:
+        await self.loop.connect_accepted_socket(lambda: Connection(self), caller)
+
+    async def beat(self, stop: asyncio.Event) -> None:
+        """Once a second: tell gunicorn that this worker lives, and tidy up."""
+        while True:
+            self.notify()
+            self.date = formatdate(usegmt=True).encode()
+            for connection in list(self.connections):
+                connection.tidy(self.seconds)
+            if os.getppid() != self.ppid:
+                stop.set()
+            await asyncio.sleep(1)
+            self.seconds += 1
+
+    async def hand_over(self) -> None:
+        while True:
+            await asyncio.sleep(settings.METERING_SECONDS)
+            self.gate.counter.close()
+
+    async def drain(self) -> None:
+        """Answer those who are there."""
+        deadline = self.loop.time() + DRAIN_SECONDS
+        while self.connections and self.loop.time() < deadline:
+            for connection in list(self.connections):
+                connection.tidy(self.seconds)
+            await asyncio.sleep(0.01)

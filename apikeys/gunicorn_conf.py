@@ -1,0 +1,10 @@
+"""gunicorn for the gate: as many workers as wanted, each a loop that answers many connections."""
+
+import os
+
+workers = int(os.environ.get("GATE_WORKERS", 2))
+worker_class = "apikeys.gate_worker.GateWorker"
+graceful_timeout = 20
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
+control_socket_disable = True
+loglevel = "warning"

@@ -1,0 +1,197 @@
+"""Finding a key by its digests with the database's own driver: a fresh answer for each call, nothing kept.
+
+A deletion is seen by every call that arrives after its commit, because each look-up begins after its call arrived.
+(A cache emptied by notifications was measured to leak; docs/gateway.md.)
+
+`find(digests, done)` takes the digests of one key, one for each digest key, and calls `done` once: with the key,
+with None where there is none, or with UNAVAILABLE where the database cannot be asked.
+"""
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol
+
+import psycopg
+from psycopg import pq
+
+QUERY_SECONDS = 2.0
+CONNECT_SECONDS = 2
+RECONNECT_SECONDS = 0.25
+SAME_FILE_SECONDS = 0.05
+
+
+class Found(NamedTuple):
+    key_id: bytes
+    account_id: int
+    active: bool
+
+
+UNAVAILABLE: Final = "unavailable"
+Answer = Found | str | None
+Done = Callable[[Answer], None]
+
+
+class Lookup(Protocol):
+    def find(self, digests: list[bytes], done: Done) -> None: ...
+
+    async def open(self) -> None:
+        """Called once, in the worker's loop, before the first call."""
+
+    def close(self) -> None:
+        """Drop the connection."""
+
+
+class SqliteLookup:
+    """Asks within the loop: a look-up takes some microseconds, less than handing it to a thread."""
+
+    QUERY = "SELECT id, account_id, deleted_at IS NULL FROM apikeys_apikey WHERE digest = ?"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.connection: sqlite3.Connection | None = None
+        self.inode, self.looked_at = -1, 0.0
+
+    async def open(self) -> None:
+        """The first call connects."""
+
+    def cursor(self) -> sqlite3.Cursor:
+        """To the database file that is there now: one that was moved away or restored goes on answering through
+        an open connection."""
+        now = time.monotonic()
+        if self.connection is None or now - self.looked_at > SAME_FILE_SECONDS:
+            inode = os.stat(self.path).st_ino
+            if self.connection is None or inode != self.inode:
+                self.close()
+                # mode=rw: an existing file only. Readers of a WAL database share its memory file, so not mode=ro.
+                self.connection = sqlite3.connect(
+                    f"file:{self.path}?mode=rw", uri=True, timeout=1, isolation_level=None
+                )
+                self.connection.execute("PRAGMA query_only = 1")
+                self.connection.execute(f"PRAGMA mmap_size = {1 << 30}")
+                self.connection.execute(f"PRAGMA cache_size = -{64 << 10}")
+                self.open_cursor = self.connection.cursor()
+            self.inode, self.looked_at = inode, now
+        return self.open_cursor
+
+    def find(self, digests: list[bytes], done: Done) -> None:
+        answer: Answer = None
+        try:
+            for digest in digests:
+                row = self.cursor().execute(self.QUERY, (digest,)).fetchone()
+                if row:
+                    answer = Found(bytes.fromhex(row[0]), row[1], row[2] == 1)
+                    break
+        except (OSError, sqlite3.Error):
+            self.close()
+            answer = UNAVAILABLE
+        done(answer)
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+
+class PostgresLookup:
+    """One query at a time, for all calls that arrived since the last one was sent."""
+
+    NAME = b"find"
+    QUERY = b"SELECT digest, id, account_id, deleted_at IS NULL FROM apikeys_apikey WHERE digest = ANY($1::bytea[])"
+
+    def __init__(self, conninfo: str) -> None:
+        self.conninfo = conninfo
+        self.connection: psycopg.Connection[Any] | None = None
+        self.connecting: asyncio.Task[None] | None = None
+        self.waiting: list[tuple[list[bytes], Done]] = []
+        self.asked: list[tuple[list[bytes], Done]] = []
+        self.timer: asyncio.TimerHandle | None = None
+
+    async def open(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.connecting = self.loop.create_task(self.connect())
+        await asyncio.wait({self.connecting}, timeout=CONNECT_SECONDS)
+
+    async def connect(self) -> None:
+        """Until it is connected: also how the gate recovers by itself."""
+        while self.connection is None:
+            try:
+                self.connection = await asyncio.to_thread(self.connected)
+            except psycopg.Error:
+                await asyncio.sleep(RECONNECT_SECONDS)
+        self.loop.add_reader(self.connection.pgconn.socket, self.receive)
+
+    def connected(self) -> psycopg.Connection[Any]:
+        connection = psycopg.connect(self.conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS)
+        prepared = connection.pgconn.prepare(self.NAME, self.QUERY)
+        if prepared.status != pq.ExecStatus.COMMAND_OK:
+            connection.close()
+            raise psycopg.OperationalError(prepared.get_error_message())
+        return connection
+
+    def find(self, digests: list[bytes], done: Done) -> None:
+        if self.connection is None:
+            done(UNAVAILABLE)
+            return
+        self.waiting.append((digests, done))
+        if len(self.waiting) == 1 and not self.asked:
+            self.loop.call_soon(self.send)  # once the loop has read all that had arrived
+
+    def send(self) -> None:
+        """Ask for every key that waits."""
+        if self.connection is None or self.asked or not self.waiting:
+            return
+        self.asked, self.waiting = self.waiting, []
+        array = ",".join(rf'"\\x{digest.hex()}"' for digests, _ in self.asked for digest in digests)
+        self.timer = self.loop.call_later(QUERY_SECONDS, self.fail)
+        try:
+            self.connection.pgconn.send_query_prepared(self.NAME, [f"{{{array}}}".encode()], result_format=1)
+        except psycopg.Error:
+            self.fail()
+
+    def receive(self) -> None:
+        """Read what has come; once it is whole, answer all that was asked."""
+        if self.connection is None:
+            return
+        pgconn = self.connection.pgconn
+        found: dict[bytes, Found] = {}
+        try:
+            pgconn.consume_input()
+            if pgconn.is_busy():
+                return
+            while (result := pgconn.get_result()) is not None:
+                if result.status != pq.ExecStatus.TUPLES_OK:
+                    raise psycopg.OperationalError(result.get_error_message())
+                for row in range(result.ntuples):
+                    digest, key_id, account_id, active = (result.get_value(row, column) or b"" for column in range(4))
+                    found[digest] = Found(key_id, int.from_bytes(account_id, "big"), active == b"\1")
+        except psycopg.Error:
+            self.fail()
+            return
+        asked, self.asked = self.asked, []
+        if self.timer:
+            self.timer.cancel()
+        for digests, done in asked:
+            done(next((found[digest] for digest in digests if digest in found), None))
+        self.send()
+
+    def fail(self) -> None:
+        """Answer nobody from a connection in doubt; connect anew."""
+        self.close()
+        unanswered = self.asked + self.waiting
+        self.asked, self.waiting = [], []
+        self.connecting = self.loop.create_task(self.connect())
+        for _, done in unanswered:
+            done(UNAVAILABLE)
+
+    def close(self) -> None:
+        if self.timer:
+            self.timer.cancel()
+        if self.connecting:
+            self.connecting.cancel()
+        if self.connection is not None:
+            self.loop.remove_reader(self.connection.pgconn.socket)
+            self.connection.close()
+            self.connection = None
