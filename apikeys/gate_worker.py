@@ -24,6 +24,7 @@ MAX_BODY_BYTES = 1 << 20
 MAX_CONNECTIONS = 4096  # past that a worker answers 503
 REQUEST_SECONDS = 10  # for a call to arrive whole
 IDLE_SECONDS = 75  # longer than a proxy keeps its connections to here, which otherwise meets closed ones
+DRAIN_IDLE_SECONDS = 0.5
 DRAIN_SECONDS = 10
 
 
@@ -134,14 +135,14 @@ class Connection(asyncio.Protocol):
         self.transport.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
         self.transport.close()
 
-    def tidy(self, seconds: int) -> None:
-        """Close it where its call does not come, or none is asked any more."""
+    def tidy(self, seconds: int, idle: int = IDLE_SECONDS) -> None:
+        """Close it where its call does not come, or none is asked for longer than `idle` seconds."""
         if self.answering:
             return
         waited = seconds - self.since
         if self.reading and waited > REQUEST_SECONDS:
             self.end(b"408 Request Timeout")
-        elif not self.reading and (waited > IDLE_SECONDS or self.worker.stopping):
+        elif not self.reading and waited > idle:
             self.closing = True
             self.transport.close()
 
@@ -225,9 +226,10 @@ class GateWorker(Worker):  # type: ignore[misc]
             self.gate.counter.close()
 
     async def drain(self) -> None:
-        """Answer those who are there."""
+        """Answer those who are there, and tell them to go; first wait for calls that are on their way."""
         deadline = self.loop.time() + DRAIN_SECONDS
+        await asyncio.sleep(DRAIN_IDLE_SECONDS)
         while self.connections and self.loop.time() < deadline:
             for connection in list(self.connections):
-                connection.tidy(self.seconds)
+                connection.tidy(self.seconds, idle=-1)
             await asyncio.sleep(0.01)

@@ -108,6 +108,8 @@ class ApiKey(models.Model):
     request_id = models.UUIDField(editable=False)
     created_at = models.DateTimeField(editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
+    last_call_at = models.DateTimeField(null=True, editable=False)  # to the minute: it is written at most once in one
+    last_call_from = models.GenericIPAddressField(null=True, editable=False)
 
     objects = ApiKeyQuerySet.as_manager()
 
@@ -167,3 +169,23 @@ class ApiKey(models.Model):
         if not count:
             raise KeyDeleted
         return count, {self._meta.label: count}
+
+
+class Usage(models.Model):
+    """The calls of one key in one hour. Written by apikeys.fold alone; days are sums."""
+
+    key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="usage")
+    hour = models.DateTimeField(editable=False)
+    accepted = models.BigIntegerField(editable=False)
+    refused = models.BigIntegerField(editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["key", "hour"], name="one_row_a_key_and_hour")]
+
+
+class FoldedFile(models.Model):
+    """A file of counted calls that is in Usage already: written in the same transaction, so that no crash between
+    that and the file's removal counts a call twice."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    folded_at = models.DateTimeField(auto_now_add=True)

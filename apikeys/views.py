@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
-from django.views.generic import ListView
+from django.views.generic import ListView, View
 
 from apikeys.models import ApiKey, ApiKeyQuerySet, KeyDeleted
 from console.access import user_of
@@ -26,12 +26,8 @@ class CreateForm(forms.Form):
     request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
 
 
-class KeyList(ListView):  # type: ignore[type-arg]
-    """The keys of the root account that is logged on; a RAM user is told why not. Every query starts from here."""
-
-    template_name = "apikeys/list.html"
-    context_object_name = "keys"
-    http_method_names = ["get", "head", "options"]
+class RootAccountOnly(View):
+    """A page of the root account that is logged on; a RAM user is told why not. Every query starts from `keys`."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         user = user_of(request)
@@ -41,6 +37,14 @@ class KeyList(ListView):  # type: ignore[type-arg]
 
     def keys(self) -> ApiKeyQuerySet:
         return ApiKey.objects.of(user_of(self.request))
+
+
+class KeyList(RootAccountOnly, ListView):  # type: ignore[type-arg]
+    """The active keys of the account."""
+
+    template_name = "apikeys/list.html"
+    context_object_name = "keys"
+    http_method_names = ["get", "head", "options"]
 
     def get_queryset(self) -> ApiKeyQuerySet:
         return self.keys().active()

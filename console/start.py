@@ -23,7 +23,10 @@ from console.vault import new_key
 
 HOST = "127.0.0.1"
 START_SECONDS = 60
-SERVERS = {"Console": ("PORT", 8000, "python:console.gunicorn_conf", "console.wsgi")}
+SERVERS = {
+    "Console": ("PORT", 8000, "python:console.gunicorn_conf", "console.wsgi"),
+    "Gate": ("GATE_PORT", 8001, "python:apikeys.gunicorn_conf", "apikeys.gate:Gate"),
+}
 
 
 class StartError(Exception):
@@ -93,7 +96,8 @@ def serve(ports: dict[str, int]) -> int:
         for name, (_, _, conf, application) in SERVERS.items():
             command = [sys.executable, "-m", "gunicorn", "-c", conf, "-b", f"{HOST}:{ports[name]}", application]
             servers.append(subprocess.Popen(command, start_new_session=True))
-        for server, port in zip(servers, ports.values(), strict=True):
+        servers.append(subprocess.Popen([sys.executable, "manage.py", "meter"], start_new_session=True))
+        for server, port in zip(servers, ports.values(), strict=False):
             wait_until_serving(server, port)
         for name, port in ports.items():
             print(f"{name + ':':10}http://{HOST}:{port}")
@@ -108,9 +112,8 @@ def serve(ports: dict[str, int]) -> int:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for server in servers:
+        for server in servers:  # in this order: what the gate has counted is added to the database last
             server.terminate()
-        for server in servers:
             server.wait()
 
 

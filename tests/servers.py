@@ -32,12 +32,15 @@ class Server:
         self.output, self.errors = folder.with_suffix(".out"), folder.with_suffix(".err")
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
+        self.gate_port = free_port()
         kept = {name: value for name, value in os.environ.items() if name.startswith(("PATH", "COVERAGE", "HOME"))}
         self.environment = {
             **kept,
             "CONSOLE_DATA_DIR": str(folder),
             "CONSOLE_ROOT_PASSWORD": PASSWORD,
             "PORT": str(self.port),
+            "GATE_PORT": str(self.gate_port),
+            "METERING_SECONDS": "0.2",
             **environment,
         }
 

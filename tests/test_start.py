@@ -34,7 +34,7 @@ def test_the_first_start_makes_everything_and_the_next_keeps_it(tmp_path: Path) 
         server = Server(folder, CONSOLE_ROOT_PASSWORD="", **database)
         *address, account, password = server.start().splitlines()
         server.stop()
-        assert address == [f"Console:  {server.address}"]
+        assert address == [f"Console:  {server.address}", f"Gate:     http://127.0.0.1:{server.gate_port}"]
         assert account == "Account:  root"
         assert password.startswith("Password: ") and password.endswith("(shown only now)")
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -81,20 +81,21 @@ def test_a_weak_given_password_is_named(tmp_path: Path) -> None:
     assert "CONSOLE_ROOT_PASSWORD is weak" in server.errors.read_text()
 
 
+@pytest.mark.parametrize("name", ["PORT", "GATE_PORT"])
 @pytest.mark.parametrize("port", ["taken", "no-number", "70000"])
-def test_a_port_that_cannot_be_had_says_what_to_set(tmp_path: Path, port: str) -> None:
+def test_a_port_that_cannot_be_had_says_what_to_set(tmp_path: Path, port: str, name: str) -> None:
+    environment = Server(tmp_path / "data").environment
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         number = str(holder.getsockname()[1]) if port == "taken" else port
-        ended = run("-m", "console.start", CONSOLE_DATA_DIR=str(tmp_path), PORT=number)
+        ended = run("-m", "console.start", **environment | {name: number})
     assert ended.returncode == 1
-    assert f"Cannot listen on port {number}" in ended.stderr and "Set PORT to a free port" in ended.stderr
+    assert f"Cannot listen on port {number}" in ended.stderr and f"Set {name} to a free port" in ended.stderr
 
 
 def test_a_server_that_cannot_start_ends_the_start(tmp_path: Path) -> None:
-    environment = {"CONSOLE_DATA_DIR": str(tmp_path), "PORT": str(Server(tmp_path).port), "CONSOLE_WORKERS": "none"}
-    ended = run("-m", "console.start", **environment)
+    ended = run("-m", "console.start", **Server(tmp_path / "data", CONSOLE_WORKERS="none").environment)
     assert ended.returncode == 1
     assert "A server did not start" in ended.stderr
 
@@ -122,8 +123,7 @@ def test_without_secrets_it_says_what_to_set(tmp_path: Path) -> None:
     ],
 )
 def test_a_setting_that_cannot_work_ends_the_start_with_a_sentence(tmp_path: Path, name: str, value: str) -> None:
-    port = str(Server(tmp_path).port)
-    ended = run("-m", "console.start", CONSOLE_DATA_DIR=str(tmp_path), PORT=port, **{name: value})
+    ended = run("-m", "console.start", **Server(tmp_path / "data", **{name: value}).environment)
     assert ended.returncode == 1
     assert ended.stderr and "Traceback" not in ended.stderr
 

@@ -1,0 +1,112 @@
+"""Sums of the counted calls, the chart of them, and cells that no spreadsheet takes for a formula."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Sum
+from django.utils import timezone
+
+from apikeys.models import ApiKeyQuerySet, Usage, day_of
+
+PERIODS = {1: "Today", 7: "7 days", 30: "30 days", 90: "90 days"}
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 720, 220, 56, 12, 24  # of the chart, in its own units
+
+
+@dataclass
+class Bar:
+    """The calls of one hour or day."""
+
+    label: str
+    accepted: int = 0
+    refused: int = 0
+    x: float = 0
+    width: float = 0
+    accepted_y: float = 0
+    accepted_height: float = 0
+    refused_y: float = 0
+    refused_height: float = 0
+
+    @property
+    def mark(self) -> str:
+        """The label, short: 09:00 of an hour, 11-23 of a day."""
+        return self.label[:5] if " " in self.label else self.label[5:]
+
+
+@dataclass
+class Chart:
+    bars: list[Bar]
+    top: int  # what the upper line stands for
+    accepted: int
+    refused: int
+    unit: str
+
+    width, height, left, base, upper = WIDTH, HEIGHT, LEFT, HEIGHT - BOTTOM, TOP
+
+    @property
+    def marks(self) -> list[Bar]:
+        """The bars whose label there is room for."""
+        return self.bars[:: max(1, -(-len(self.bars) // 8))]
+
+
+def period(days: int, now: datetime) -> tuple[datetime, list[str], bool]:
+    """Where the last `days` days begin in the installation's time zone, the labels of their bars, and whether those
+    are hours. Calls are counted by the hour of UTC: one that midnight divides goes with the day in which it began."""
+    zone = timezone.get_default_timezone()
+    start, end = day_of(now)
+    for _ in range(days - 1):
+        start = day_of(start - timedelta(microseconds=1))[0]
+    first = start.astimezone(zone).date()
+    if days > 1:
+        return start, [str(first + timedelta(days=n)) for n in range(days)], False
+    start = start.replace(minute=0) + timedelta(hours=1 if start.minute else 0)
+    hours = -(-(end - start) // timedelta(hours=1))
+    return start, [hour_label((start + timedelta(hours=n)).astimezone(zone)) for n in range(hours)], True
+
+
+def hour_label(local: datetime) -> str:
+    return f"{local:%H:%M %z}"
+
+
+def chart(keys: ApiKeyQuerySet, days: int) -> Chart:
+    """The calls of those keys: a bar an hour for today, a bar a day for longer."""
+    start, labels, hourly = period(days, timezone.now())
+    zone = timezone.get_default_timezone()
+    bars = {label: Bar(label) for label in labels}
+    rows = Usage.objects.filter(key__in=keys, hour__gte=start).values_list("hour")
+    for hour, accepted, refused in rows.annotate(Sum("accepted"), Sum("refused")):
+        local = hour.astimezone(zone)
+        bar = bars.get(hour_label(local) if hourly else str(local.date()))
+        if bar:
+            bar.accepted += accepted
+            bar.refused += refused
+    top = max([bar.accepted + bar.refused for bar in bars.values()] + [1])
+    step, scale = (WIDTH - LEFT) / len(bars), (HEIGHT - TOP - BOTTOM) / top
+    for n, bar in enumerate(bars.values()):
+        bar.x, bar.width = round(LEFT + n * step + step * 0.1, 1), round(step * 0.8, 1)
+        bar.accepted_height, bar.refused_height = round(bar.accepted * scale, 1), round(bar.refused * scale, 1)
+        bar.accepted_y = round(HEIGHT - BOTTOM - bar.accepted_height, 1)
+        bar.refused_y = round(bar.accepted_y - bar.refused_height, 1)
+    accepted, refused = (sum(getattr(bar, name) for bar in bars.values()) for name in ("accepted", "refused"))
+    return Chart([*bars.values()], top, accepted, refused, "hour" if hourly else "day")
+
+
+def by_key(keys: ApiKeyQuerySet, days: int) -> list[dict[str, Any]]:
+    """A row for each key that is active or was called in the period, the newest first."""
+    start = period(days, timezone.now())[0]
+    sums: dict[object, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    rows = Usage.objects.filter(key__in=keys, hour__gte=start).values_list("key")
+    for key_id, accepted, refused in rows.annotate(Sum("accepted"), Sum("refused")):
+        sums[key_id] = accepted, refused
+    return [
+        {"key": key, "accepted": sums[key.pk][0], "refused": sums[key.pk][1]}
+        for key in keys
+        if key.deleted_at is None or key.pk in sums
+    ]
+
+
+def cell(value: object) -> str:
+    """`value` for a CSV file: what a spreadsheet would run is text behind an apostrophe (OWASP, CSV injection)."""
+    text = str(value)
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r\n＝＋－＠") and text else text

@@ -1,0 +1,170 @@
+"""What the gate answers, on the database that the tests run on."""
+
+import contextlib
+import json
+import socket
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.db import connection
+
+from apikeys import keyformat
+from apikeys.models import ApiKey
+from tests.gates import Gate, new_key
+from tests.person import wait_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+TOKEN = b"dashvector-auth-token: "
+
+
+@pytest.fixture
+def gate(tmp_path: Path, transactional_db: None) -> Iterator[Gate]:
+    with Gate(tmp_path, TRUSTED_PROXIES="127.0.0.1") as started:
+        yield started
+
+
+def refusal(answer: tuple[int, dict[str, str], bytes]) -> str:
+    """Why a call was refused, the answer's form checked."""
+    status, headers, body = answer
+    assert status == 401
+    assert headers["cache-control"] == "no-store" and headers["www-authenticate"] == "Bearer"
+    said = json.loads(body)
+    assert uuid.UUID(said["request_id"]) and said["code"] == 401 and said["message"].endswith(".")
+    return headers["x-api-key-status"]
+
+
+def test_it_answers_what_the_contract_says(gate: Gate) -> None:
+    key, secret = new_key()
+    sent = secret.encode()
+    for method in (b"GET", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"):
+        status, headers, body = gate.ask(TOKEN + sent, method=method)
+        assert (status, body) == (200, b"")
+        assert headers["x-account-id"] == str(key.account_id) and headers["x-api-key-id"] == str(key.id)
+        assert "set-cookie" not in headers and "location" not in headers
+        assert not any(name.startswith("access-control") for name in headers)
+    for header in (b"Authorization: Bearer ", b"authorization: bearer ", b"AUTHORIZATION: bEARER   "):
+        assert gate.ask(header + sent)[0] == 200
+    assert gate.ask(TOKEN + sent, path=b"/verify?with=query")[0] == 200
+    key.delete()
+    assert refusal(gate.ask(TOKEN + sent)) == "deleted"
+    assert refusal(gate.ask(TOKEN + keyformat.new_secret().encode())) == "unknown"
+
+
+def test_every_odd_header_has_its_answer(gate: Gate) -> None:
+    secret, other = (new_key()[1].encode() for _ in range(2))
+    bearer = b"Authorization: Bearer "
+    table: list[tuple[list[bytes], str]] = [
+        ([], "missing"),
+        ([TOKEN], "missing"),
+        ([TOKEN + b"   "], "missing"),
+        ([b"Authorization: Basic dXNlcjpwYXNz"], "missing"),
+        ([b"Authorization: " + secret], "missing"),
+        ([b"Authorization: Bearer"], "missing"),
+        ([TOKEN + b"sk-short"], "malformed"),
+        ([TOKEN + secret[:-1] + b"-"], "malformed"),
+        ([TOKEN + secret + b" " + secret], "malformed"),
+        ([TOKEN + b"x" * 8192], "malformed"),
+        ([TOKEN + secret[:-1] + b"\xe9"], "malformed"),
+        ([TOKEN + "sk-é".encode()], "malformed"),
+        ([TOKEN + secret, TOKEN + other], "malformed"),
+        ([bearer + secret, bearer + other], "malformed"),
+        ([TOKEN + b"garbage", bearer + secret], "malformed"),
+    ]
+    for headers, status in table:
+        assert refusal(gate.ask(*headers)) == status, headers
+    for headers in ([TOKEN, bearer + secret], [TOKEN + secret, TOKEN + secret], [TOKEN + secret, bearer + other]):
+        assert gate.ask(*headers)[0] == 200, headers
+    for body in (gate.ask(TOKEN + secret[:-1] + b"-")[2], gate.ask(TOKEN + keyformat.new_secret().encode())[2]):
+        assert b"sk-" not in body
+    assert gate.ask(TOKEN + secret[:20] + b"\0" + secret[20:])[0] == 400
+    assert gate.ask(b"x: " + b"y" * 40_000, TOKEN + secret)[0] == 431
+    assert gate.ask(TOKEN + secret, path=b"/other")[0] == 404
+
+
+def test_it_speaks_http(gate: Gate) -> None:
+    secret = new_key()[1].encode()
+    call = b"GET /verify HTTP/1.1\r\nHost: gate\r\n" + TOKEN + secret + b"\r\n"
+    pipelined = gate.send((call + b"\r\n") * 3 + call + b"Connection: close\r\n\r\n")
+    assert pipelined.count(b"HTTP/1.1 200 OK") == 4
+    assert gate.send(b"GET /verify HTTP/1.0\r\n" + TOKEN + secret + b"\r\n\r\n").startswith(b"HTTP/1.1 200 OK")
+    with_body = b"POST /verify HTTP/1.1\r\nHost: gate\r\nContent-Length: 3\r\nConnection: close\r\n" + TOKEN + secret
+    assert gate.send(with_body + b"\r\n\r\nabc").startswith(b"HTTP/1.1 200 OK")
+    asked_first = gate.send(with_body + b"\r\nExpect: 100-continue\r\n\r\nabc")
+    assert asked_first.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
+    refused = gate.send(b"HEAD /verify HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n")
+    assert refused.startswith(b"HTTP/1.1 401") and refused.endswith(b"\r\n\r\n")
+    upgraded = gate.send(call + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+    assert upgraded.startswith(b"HTTP/1.1 200 OK") and b"connection: close" in upgraded
+    assert gate.send(b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")
+    endless = b"POST /verify HTTP/1.1\r\nHost: gate\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 1_200_000
+    assert gate.send(endless).startswith(b"HTTP/1.1 413")
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=20) as slow:
+        for part in (call[:10], call[10:40], call[40:] + b"Connection: close\r\n", b"\r\n"):
+            slow.sendall(part)
+        assert slow.recv(12) == b"HTTP/1.1 200"
+
+
+def test_a_call_that_never_comes_whole_is_ended(gate: Gate) -> None:
+    assert gate.send(b"GET /verify HTTP/1.1\r\nHost: ").startswith(b"HTTP/1.1 408")
+
+
+@contextlib.contextmanager
+def database_gone(address: str) -> Iterator[None]:
+    """The test's database out of everybody's reach."""
+    name = str(connection.settings_dict["NAME"])
+    connection.close()
+    if connection.vendor == "sqlite":
+        away = Path(name).rename(f"{name}.away")
+        yield
+        away.rename(name)
+        return
+    with psycopg.connect(address.replace(f"/{name}", "/postgres"), autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        yield
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+
+
+def test_it_fails_closed_while_its_database_is_gone_and_recovers(gate: Gate) -> None:
+    secret = new_key()[1]
+    assert gate.status(secret) == 200
+    with database_gone(gate.environment["DATABASE_URL"]):
+        wait_for(lambda: gate.status(secret) == 503)
+        status, headers, body = gate.ask(TOKEN + secret.encode())
+        assert status == 503 and json.loads(body)["code"] == 503 and headers["retry-after"] == "1"
+        assert refusal(gate.ask()) == "missing"
+    wait_for(lambda: gate.status(secret) == 200)
+
+
+def test_the_callers_address_is_what_a_trusted_proxy_says(gate: Gate, tmp_path: Path) -> None:
+    key, secret = new_key()
+    gate.ask(TOKEN + secret.encode(), b"X-Forwarded-For: 198.51.100.1, 203.0.113.7")
+    wait_for(lambda: ApiKey.objects.get(pk=key.pk).last_call_at)
+    assert ApiKey.objects.get(pk=key.pk).last_call_from == "203.0.113.7"
+    untrusting, key_2, secret_2 = Gate(tmp_path / "second"), *new_key()
+    with untrusting:
+        untrusting.ask(TOKEN + secret_2.encode(), b"X-Forwarded-For: 203.0.113.7")
+        wait_for(lambda: ApiKey.objects.get(pk=key_2.pk).last_call_at)
+    assert ApiKey.objects.get(pk=key_2.pk).last_call_from == "127.0.0.1"
+
+
+def test_without_room_to_count_it_accepts_nothing(gate: Gate, tmp_path: Path) -> None:
+    secret = new_key()[1]
+    (tmp_path / "metering").rename(tmp_path / "elsewhere")
+    wait_for(lambda: gate.status(secret) == 503)
+    (tmp_path / "elsewhere").rename(tmp_path / "metering")
+    wait_for(lambda: gate.status(secret) == 200)
+
+
+def test_a_worker_told_to_stop_answers_who_is_there(gate: Gate) -> None:
+    secret = new_key()[1].encode()
+    call = b"GET /verify HTTP/1.1\r\nHost: gate\r\n" + TOKEN + secret + b"\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=20) as idle:
+        idle.sendall(call)
+        assert idle.recv(65536).startswith(b"HTTP/1.1 200")
+        gate.master.terminate()
+        assert idle.recv(65536) == b""
+    assert gate.master.wait(20) == 0
