@@ -188,7 +188,7 @@ class TestHealth:
         assert response.content == b"the database cannot be reached\n"
 
     def test_it_is_not_ready_before_its_migrations(self) -> None:
-        MigrationRecorder(connection).record_unapplied("apikeys", "0001_initial")
+        MigrationRecorder(connection).record_unapplied("apikeys", "0002_usage")
         response = Client().get("/readyz")
         assert response.status_code == 503
         assert response.content == b"migrations are not applied\n"

@@ -1,0 +1,118 @@
+"""The usage page, its chart and its CSV."""
+
+import csv
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+from django.test import Client
+from hypothesis import given, strategies
+from pytest_django import Settings
+
+from apikeys.models import ApiKey, Usage
+from apikeys.usage import cell
+from tests.conftest import Enrolled, verified_client
+
+NOON = datetime(2026, 6, 10, 12, 30, tzinfo=UTC)
+
+
+def key_with_calls(owner: Enrolled, *calls: tuple[datetime, int, int]) -> ApiKey:
+    key, _ = ApiKey.objects.issue(owner, uuid.uuid4())
+    for hour, accepted, refused in calls:
+        Usage.objects.create(key=key, hour=hour, accepted=accepted, refused=refused)
+    return key
+
+
+def hours_ago(hours: int) -> datetime:
+    return NOON.replace(minute=0) - timedelta(hours=hours)
+
+
+@pytest.mark.django_db
+class TestUsage:
+    @pytest.fixture(autouse=True)
+    def noon(self) -> object:
+        with time_machine.travel(NOON, tick=False):
+            yield
+
+    def test_it_sums_accepted_and_refused_by_period(self, owner: Enrolled) -> None:
+        key_with_calls(owner, (hours_ago(1), 5, 1), (hours_ago(13), 7, 0), (hours_ago(24 * 20), 100, 2))
+        key_with_calls(owner, (hours_ago(24 * 80), 1000, 0))
+        browser = verified_client(owner)
+        for days, accepted, refused in ((1, 5, 1), (7, 12, 1), (30, 112, 3), (90, 1112, 3)):
+            page = browser.get(f"/api-keys/usage/?days={days}").content.decode()
+            assert f"{accepted} accepted, {refused} refused" in page
+            assert page.count('<rect class="accepted"') >= 1
+
+    def test_a_chart_of_nothing_says_so(self, mine: Client) -> None:
+        page = mine.get("/api-keys/usage/").content.decode()
+        assert "No key was called." in page and "0 accepted, 0 refused" in page
+
+    def test_one_key_alone_and_nobody_elses(self, owner: Enrolled, other: Enrolled) -> None:
+        key = key_with_calls(owner, (hours_ago(1), 5, 0))
+        key_with_calls(owner, (hours_ago(1), 50, 0))
+        foreign = key_with_calls(other, (hours_ago(1), 500, 0))
+        browser = verified_client(owner)
+        assert "55 accepted" in browser.get("/api-keys/usage/").content.decode()
+        page = browser.get(f"/api-keys/usage/?key={key.id}").content.decode()
+        assert f"Usage of {key.hint}" in page and "5 accepted" in page
+        assert browser.get(f"/api-keys/usage/?key={foreign.id}").status_code == 404
+
+    @pytest.mark.parametrize("query", ["days=0", "days=x", "days=\0", "key=1", "days=7&days=x", "key=%00"])
+    def test_a_wrong_question_gets_todays_of_all(self, mine: Client, query: str) -> None:
+        for address in ("/api-keys/usage/", "/api-keys/usage/csv/"):
+            assert mine.get(f"{address}?{query}").status_code == 200
+
+    def test_deleted_keys_keep_their_rows(self, owner: Enrolled) -> None:
+        key = key_with_calls(owner, (hours_ago(1), 5, 3))
+        unused = key_with_calls(owner)
+        key.delete()
+        unused.delete()
+        browser = verified_client(owner)
+        page = browser.get("/api-keys/usage/").content.decode()
+        assert f"{key.hint}</code></a> deleted 2026-06-10" in page and unused.hint not in page
+        (row,) = csv.DictReader(browser.get("/api-keys/usage/csv/").content.decode().splitlines())
+        assert row == {
+            "hour_utc": "2026-06-10T11:00Z",
+            "api_key_id": str(key.id),
+            "api_key": key.hint,
+            "accepted": "5",
+            "refused": "3",
+            "deleted_at_utc": "2026-06-10T12:30:00Z",
+        }
+
+    def test_the_csv_has_the_chosen_days_as_a_file(self, owner: Enrolled) -> None:
+        key_with_calls(owner, (hours_ago(1), 5, 3), (hours_ago(24 * 3), 1, 0))
+        answer = verified_client(owner).get("/api-keys/usage/csv/?days=7")
+        assert answer.headers["Content-Disposition"] == 'attachment; filename="usage-7-days.csv"'
+        assert len(answer.content.decode().splitlines()) == 3
+
+    @pytest.mark.parametrize(
+        ("zone", "bars"), [("UTC", 24), ("Asia/Kolkata", 24), ("Asia/Kathmandu", 24), ("America/New_York", 24)]
+    )
+    def test_today_has_every_hour_of_the_zone(self, owner: Enrolled, settings: Settings, zone: str, bars: int) -> None:
+        settings.TIME_ZONE = zone
+        key_with_calls(owner, (hours_ago(0), 5, 3))
+        page = verified_client(owner).get("/api-keys/usage/")
+        assert len(page.context["chart"].bars) == bars
+        assert "5 accepted, 3 refused" in page.content.decode()
+
+    def test_the_list_shows_the_last_call(self, owner: Enrolled) -> None:
+        key = key_with_calls(owner)
+        browser = verified_client(owner)
+        assert "Never" in browser.get("/api-keys/").content.decode()
+        ApiKey.objects.filter(pk=key.pk).update(last_call_at=NOON, last_call_from="203.0.113.7")
+        page = browser.get("/api-keys/").content.decode()
+        assert "2026-06-10 12:30 UTC" in page and "203.0.113.7" in page
+
+
+@given(strategies.text())
+def test_no_cell_is_a_formula(text: str) -> None:
+    shown = cell(text)
+    assert shown[:1] not in tuple("=+-@\t\r\n＝＋－＠")
+    assert shown in (text, f"'{text}")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "-2", "+3", "\t=1"])
+def test_a_formula_is_text(text: str) -> None:
+    assert cell(text) == f"'{text}"
