@@ -1,13 +1,26 @@
 PYTHON ?= python3
 INSTALL = $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: run test lint lock
+.PHONY: run test lint lock bench revocation
 
 run: .venv/run
 	@exec .venv/bin/python -m console.start
 
 test: .venv/dev
 	@exec .venv/bin/python -m tests
+
+# Speed, side by side with others; needs wrk, and PostgreSQL for its rows.
+bench: .venv-bench/ready
+	@exec .venv-bench/bin/python -m bench.speed
+
+.venv-bench/ready: bench/requirements.txt
+	@echo "Installing into .venv-bench ..."
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
+	@touch $@
+
+revocation: .venv/dev
+	@exec .venv/bin/python -m bench.revocation
 
 lint: .venv/dev
 	.venv/bin/ruff check .

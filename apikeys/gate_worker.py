@@ -21,7 +21,6 @@ from console import settings
 
 MAX_HEADER_BYTES = 32 << 10
 MAX_BODY_BYTES = 1 << 20
-MAX_CONNECTIONS = 4096  # past that a worker answers 503
 REQUEST_SECONDS = 10  # for a call to arrive whole
 IDLE_SECONDS = 75  # longer than a proxy keeps its connections to here, which otherwise meets closed ones
 DRAIN_IDLE_SECONDS = 0.5
@@ -35,7 +34,7 @@ class Connection(asyncio.Protocol):
         self.worker = worker
         self.parser = httptools.HttpRequestParser(self)
         self.calls: deque[tuple[bytes, Headers, bool, bool]] = deque()
-        self.answering = self.closing = self.reading = False
+        self.answering = self.paused = self.closing = self.reading = False
         self.size = 0
         self.since = worker.seconds
 
@@ -44,7 +43,7 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else "unix"
         self.worker.connections.add(self)
-        if len(self.worker.connections) > MAX_CONNECTIONS:
+        if len(self.worker.connections) > settings.GATE_MAX_CONNECTIONS:
             self.end(STATUSES[503])
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -52,8 +51,6 @@ class Connection(asyncio.Protocol):
         self.worker.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.closing:
-            return
         try:
             self.size += len(data)
             self.parser.feed_data(data)
@@ -104,12 +101,11 @@ class Connection(asyncio.Protocol):
                 self.worker.gate.ask(path, headers, self.peer, self.reply)
             else:
                 self.reply(b"431 Request Header Fields Too Large", b"", b"")
-        if self.answering:
+        if self.answering and not self.paused:
+            self.paused = True
             self.transport.pause_reading()  # what is sent meanwhile waits in the socket
 
     def reply(self, status: bytes, headers: bytes, body: bytes) -> None:
-        if self.transport.is_closing():
-            return
         self.transport.write(
             b"HTTP/1.1 %b\r\ndate: %b\r\ncontent-length: %d\r\ncache-control: no-store\r\n%b%b\r\n%b"
             % (
@@ -126,9 +122,10 @@ class Connection(asyncio.Protocol):
         if not self.keep:
             self.closing = True
             self.transport.close()
-        elif self.calls or not self.transport.is_reading():
+        elif self.paused:
+            self.paused = False
             self.transport.resume_reading()
-            self.worker.loop.call_soon(self.serve)
+            self.worker.loop.call_soon(self.serve)  # what came together with the call just answered
 
     def end(self, status: bytes) -> None:
         self.closing = True

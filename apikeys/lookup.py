@@ -104,13 +104,12 @@ class PostgresLookup:
     def __init__(self, conninfo: str) -> None:
         self.conninfo = conninfo
         self.connection: psycopg.Connection[Any] | None = None
-        self.connecting: asyncio.Task[None] | None = None
         self.waiting: list[tuple[list[bytes], Done]] = []
         self.asked: list[tuple[list[bytes], Done]] = []
-        self.timer: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self.timer = self.loop.call_later(0, lambda: None)  # of the query under way
         self.connecting = self.loop.create_task(self.connect())
         await asyncio.wait({self.connecting}, timeout=CONNECT_SECONDS)
 
@@ -121,7 +120,8 @@ class PostgresLookup:
                 self.connection = await asyncio.to_thread(self.connected)
             except psycopg.Error:
                 await asyncio.sleep(RECONNECT_SECONDS)
-        self.loop.add_reader(self.connection.pgconn.socket, self.receive)
+        self.socket = self.connection.pgconn.socket  # a lost connection no longer tells it
+        self.loop.add_reader(self.socket, self.receive)
 
     def connected(self) -> psycopg.Connection[Any]:
         connection = psycopg.connect(self.conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS)
@@ -146,15 +146,11 @@ class PostgresLookup:
         self.asked, self.waiting = self.waiting, []
         array = ",".join(rf'"\\x{digest.hex()}"' for digests, _ in self.asked for digest in digests)
         self.timer = self.loop.call_later(QUERY_SECONDS, self.fail)
-        try:
-            self.connection.pgconn.send_query_prepared(self.NAME, [f"{{{array}}}".encode()], result_format=1)
-        except psycopg.Error:
-            self.fail()
+        self.connection.pgconn.send_query_prepared(self.NAME, [f"{{{array}}}".encode()], result_format=1)
 
     def receive(self) -> None:
         """Read what has come; once it is whole, answer all that was asked."""
-        if self.connection is None:
-            return
+        assert self.connection
         pgconn = self.connection.pgconn
         found: dict[bytes, Found] = {}
         try:
@@ -171,8 +167,7 @@ class PostgresLookup:
             self.fail()
             return
         asked, self.asked = self.asked, []
-        if self.timer:
-            self.timer.cancel()
+        self.timer.cancel()
         for digests, done in asked:
             done(next((found[digest] for digest in digests if digest in found), None))
         self.send()
@@ -187,11 +182,9 @@ class PostgresLookup:
             done(UNAVAILABLE)
 
     def close(self) -> None:
-        if self.timer:
-            self.timer.cancel()
-        if self.connecting:
-            self.connecting.cancel()
+        self.timer.cancel()
+        self.connecting.cancel()
         if self.connection is not None:
-            self.loop.remove_reader(self.connection.pgconn.socket)
+            self.loop.remove_reader(self.socket)
             self.connection.close()
             self.connection = None

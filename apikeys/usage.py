@@ -77,10 +77,10 @@ def chart(keys: ApiKeyQuerySet, days: int) -> Chart:
     rows = Usage.objects.filter(key__in=keys, hour__gte=start).values_list("hour")
     for hour, accepted, refused in rows.annotate(Sum("accepted"), Sum("refused")):
         local = hour.astimezone(zone)
-        bar = bars.get(hour_label(local) if hourly else str(local.date()))
-        if bar:
-            bar.accepted += accepted
-            bar.refused += refused
+        label = hour_label(local) if hourly else str(local.date())
+        bar = bars.setdefault(label, Bar(label))  # one beyond the period only where the clock was set back
+        bar.accepted += accepted
+        bar.refused += refused
     top = max([bar.accepted + bar.refused for bar in bars.values()] + [1])
     step, scale = (WIDTH - LEFT) / len(bars), (HEIGHT - TOP - BOTTOM) / top
     for n, bar in enumerate(bars.values()):

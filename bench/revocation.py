@@ -2,11 +2,13 @@
 
 A call counts as leaked when it *began* after the deletion had returned and was accepted all the same.
 
-    make revocation                      1,000 deletions on each database
+    make revocation     1,000 deletions on SQLite, and on PostgreSQL
 """
 
 import argparse
 import asyncio
+import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -15,7 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.gates import Callers, Gate, new_key
+import django
+from django.db import connection
+
+from tests.__main__ import postgres, postgres_folder
 
 
 @dataclass
@@ -39,6 +44,8 @@ def wait(condition: Callable[[], bool]) -> None:
 
 def measure(folder: Path, deletions: int, at_once: int = 8, workers: int = 3, progress: bool = False) -> Result:
     """Delete that many keys through ApiKey.delete, each while its caller is being accepted."""
+    from tests.gates import Callers, Gate, new_key  # once Django is set up
+
     result = Result(deletions)
     with Gate(folder, workers=workers) as gate:
         while deletions > 0:
@@ -78,28 +85,36 @@ def measure(folder: Path, deletions: int, at_once: int = 8, workers: int = 3, pr
     return result
 
 
-def main() -> int:
-    from django.db import connection
-    from django.test.utils import get_runner  # noqa: F401  (the settings are loaded)
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--deletions", type=int, default=1000)
-    words = parser.parse_args()
+def measure_here(deletions: int) -> int:
+    """On the database that the environment names, in a test database of its own."""
+    django.setup()
     connection.creation.create_test_db(verbosity=0, autoclobber=True)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            result = measure(Path(folder), words.deletions, progress=True)
+            result = measure(Path(folder), deletions, progress=True)
     finally:
         connection.creation.destroy_test_db(str(connection.settings_dict["NAME"]), verbosity=0)
     print(f"\n{connection.vendor}: {result}")
     return 1 if result.leaked else 0
 
 
-if __name__ == "__main__":
-    import os
-
-    import django
-
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--deletions", type=int, default=1000)
+    parser.add_argument("--here", action="store_true", help="only on the database that DATABASE_URL names")
+    words = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
-    django.setup()
+    if words.here:
+        return measure_here(words.deletions)
+    command = [sys.executable, "-m", "bench.revocation", "--here", "--deletions", str(words.deletions)]
+    leaked = subprocess.run(command).returncode
+    programs = postgres_folder()
+    if programs is None:
+        print("Left out: PostgreSQL, because it is missing (Debian's package postgresql).")
+        return leaked
+    with postgres(programs) as address:
+        return subprocess.run(command, env=os.environ | {"DATABASE_URL": address}).returncode or leaked
+
+
+if __name__ == "__main__":
     sys.exit(main())

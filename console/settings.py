@@ -194,6 +194,9 @@ LOGGING = {
 # Whose word for a caller's address is taken (the last of X-Forwarded-For); "unix" for a Unix socket.
 TRUSTED_PROXIES: list[str] = env.list("TRUSTED_PROXIES", default=[])
 
+# Past so many connections a worker of the gate answers 503.
+GATE_MAX_CONNECTIONS = env.int("GATE_MAX_CONNECTIONS", 4096)
+
 # The gate counts in files there and hands them over every so many seconds: what a power failure can lose.
 METERING_DIR = DATA_DIR / "metering"
 METERING_SECONDS = env.float("METERING_SECONDS", 2.0)

@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import os
+import resource
+import signal
 import socket
 import uuid
 from collections.abc import Iterator
@@ -13,7 +16,7 @@ from django.db import connection
 
 from apikeys import keyformat
 from apikeys.models import ApiKey
-from tests.gates import Gate, new_key
+from tests.gates import Gate, database_url, new_key
 from tests.person import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -132,7 +135,7 @@ def test_it_fails_closed_while_its_database_is_gone_and_recovers(gate: Gate) -> 
     secret = new_key()[1]
     assert gate.status(secret) == 200
     with database_gone(gate.environment["DATABASE_URL"]):
-        wait_for(lambda: gate.status(secret) == 503)
+        wait_for(lambda: {gate.status(secret) for _ in range(10)} == {503})  # each worker has noticed
         status, headers, body = gate.ask(TOKEN + secret.encode())
         assert status == 503 and json.loads(body)["code"] == 503 and headers["retry-after"] == "1"
         assert refusal(gate.ask()) == "missing"
@@ -157,6 +160,78 @@ def test_without_room_to_count_it_accepts_nothing(gate: Gate, tmp_path: Path) ->
     wait_for(lambda: gate.status(secret) == 503)
     (tmp_path / "elsewhere").rename(tmp_path / "metering")
     wait_for(lambda: gate.status(secret) == 200)
+
+
+def test_before_its_migrations_it_accepts_nothing(tmp_path: Path, transactional_db: None) -> None:
+    address = database_url()
+    if connection.vendor == "sqlite":
+        address = f"sqlite:///{tmp_path}/empty.sqlite3"
+        (tmp_path / "empty.sqlite3").touch()
+    else:
+        address = address.rpartition("/")[0] + "/template1"
+    with Gate(tmp_path, DATABASE_URL=address) as gate:
+        assert gate.status(keyformat.new_secret()) == 503
+
+
+def test_past_its_connections_a_worker_answers_503(tmp_path: Path, transactional_db: None) -> None:
+    secret = new_key()[1]
+    with Gate(tmp_path, workers=1, GATE_MAX_CONNECTIONS="2") as gate, contextlib.ExitStack() as held:
+        for _ in range(2):
+            idle = held.enter_context(socket.create_connection(("127.0.0.1", gate.port), timeout=20))
+            idle.sendall(b"GET /verify HTTP/1.1\r\nHost: gate\r\n\r\n")
+            assert idle.recv(12) == b"HTTP/1.1 401"
+        assert gate.status(secret) == 503
+        held.close()
+        wait_for(lambda: gate.status(secret) == 200)
+
+
+def test_out_of_file_descriptors_it_waits_and_recovers(tmp_path: Path, transactional_db: None) -> None:
+    secret = new_key()[1]
+    with Gate(tmp_path, workers=1) as gate:
+        assert gate.status(secret) == 200
+        (worker,) = gate.workers()
+        limits = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+        for restored in (True, False):
+            resource.prlimit(worker, resource.RLIMIT_NOFILE, (3, limits[1]))
+            with socket.create_connection(("127.0.0.1", gate.port), timeout=20) as caller:
+                caller.sendall(b"GET /verify HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n")
+                with pytest.raises(TimeoutError):
+                    caller.settimeout(0.2)
+                    caller.recv(12)
+                if restored:
+                    resource.prlimit(worker, resource.RLIMIT_NOFILE, limits)
+                    caller.settimeout(20)
+                    assert caller.recv(12) == b"HTTP/1.1 401"
+
+
+def test_workers_end_when_their_master_is_killed(gate: Gate) -> None:
+    workers = gate.workers()
+    gate.master.kill()
+    gate.master.wait()
+    wait_for(lambda: not any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers))
+
+
+def test_a_database_that_hangs_is_not_waited_for(gate: Gate) -> None:
+    if connection.vendor == "sqlite":
+        return  # asked within the loop: there is nobody to wait for
+    secret = new_key()[1]
+    assert gate.status(secret) == 200
+    name = connection.settings_dict["NAME"]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = %s AND query LIKE '%%ANY(%%' AND pid <> pg_backend_pid()",
+            [name],
+        )
+        backends = [row[0] for row in cursor.fetchall()]
+    assert backends
+    for backend in backends:
+        os.kill(backend, signal.SIGSTOP)
+    try:
+        wait_for(lambda: gate.status(secret) == 503)
+        wait_for(lambda: {gate.status(secret) for _ in range(4)} == {200})  # over new connections
+    finally:
+        for backend in backends:
+            os.kill(backend, signal.SIGCONT)
 
 
 def test_a_worker_told_to_stop_answers_who_is_there(gate: Gate) -> None:
