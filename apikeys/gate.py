@@ -78,7 +78,8 @@ class Gate:
 
     def ask(self, path: bytes, headers: Headers, peer: str, reply: Reply) -> None:
         """Answer a call, at once or when the database has answered."""
-        if path.partition(b"?")[0] != b"/verify":
+        path = path.partition(b"?")[0]
+        if path != b"/verify" and not path.startswith(b"/verify/"):  # Envoy appends the path of the call
             refuse(reply, 404, "Ask /verify.")
             return
         try:

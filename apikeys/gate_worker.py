@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from collections import deque
+from contextlib import suppress
 from email.utils import formatdate
 from typing import cast
 
@@ -16,7 +17,7 @@ import httptools
 import uvloop
 from gunicorn.workers.base import Worker
 
-from apikeys.gate import STATUSES, Headers
+from apikeys.gate import Headers, refuse
 from console import settings
 
 MAX_HEADER_BYTES = 32 << 10
@@ -43,8 +44,7 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else "unix"
         self.worker.connections.add(self)
-        if len(self.worker.connections) > settings.GATE_MAX_CONNECTIONS:
-            self.end(STATUSES[503])
+        self.one_too_many = len(self.worker.connections) > settings.GATE_MAX_CONNECTIONS
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
@@ -95,9 +95,11 @@ class Connection(asyncio.Protocol):
         """Answer the next call, unless one waits for its answer."""
         while self.calls and not self.answering and not self.transport.is_closing():
             path, headers, keep, self.head = self.calls.popleft()
-            self.keep = keep and not self.closing and not self.worker.stopping
+            self.keep = keep and not (self.closing or self.one_too_many or self.worker.stopping)
             self.answering = True
-            if path:
+            if self.one_too_many:
+                refuse(self.reply, 503, "Too many callers at once. Try again.", b"retry-after: 1\r\n")
+            elif path:
                 self.worker.gate.ask(path, headers, self.peer, self.reply)
             else:
                 self.reply(b"431 Request Header Fields Too Large", b"", b"")
@@ -184,7 +186,7 @@ class GateWorker(Worker):  # type: ignore[misc]
         self.gate.close()
 
     def listen(self, listener: socket.socket) -> None:
-        if not self.stopping:
+        with suppress(ValueError):  # closed meanwhile: the worker stops
             self.loop.add_reader(listener, self.accept, listener)
 
     def accept(self, listener: socket.socket) -> None:

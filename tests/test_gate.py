@@ -1,5 +1,6 @@
 """What the gate answers, on the database that the tests run on."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 from django.db import connection
 
 from apikeys import keyformat
+from apikeys.lookup import Answer, Found, PostgresLookup
 from apikeys.models import ApiKey
 from tests.gates import Gate, database_url, new_key
 from tests.person import wait_for
@@ -50,7 +52,8 @@ def test_it_answers_what_the_contract_says(gate: Gate) -> None:
         assert not any(name.startswith("access-control") for name in headers)
     for header in (b"Authorization: Bearer ", b"authorization: bearer ", b"AUTHORIZATION: bEARER   "):
         assert gate.ask(header + sent)[0] == 200
-    assert gate.ask(TOKEN + sent, path=b"/verify?with=query")[0] == 200
+    for path in (b"/verify?with=query", b"/verify/v1/collections"):
+        assert gate.ask(TOKEN + sent, path=path)[0] == 200
     key.delete()
     assert refusal(gate.ask(TOKEN + sent)) == "deleted"
     assert refusal(gate.ask(TOKEN + keyformat.new_secret().encode())) == "unknown"
@@ -85,6 +88,7 @@ def test_every_odd_header_has_its_answer(gate: Gate) -> None:
     assert gate.ask(TOKEN + secret[:20] + b"\0" + secret[20:])[0] == 400
     assert gate.ask(b"x: " + b"y" * 40_000, TOKEN + secret)[0] == 431
     assert gate.ask(TOKEN + secret, path=b"/other")[0] == 404
+    assert gate.ask(TOKEN + secret, path=b"/verifyother")[0] == 404
 
 
 def test_it_speaks_http(gate: Gate) -> None:
@@ -173,6 +177,44 @@ def test_before_its_migrations_it_accepts_nothing(tmp_path: Path, transactional_
         assert gate.status(keyformat.new_secret()) == 503
 
 
+def test_while_its_table_is_gone_it_accepts_nothing(gate: Gate) -> None:
+    secret = new_key()[1]
+    assert gate.status(secret) == 200
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE apikeys_apikey RENAME TO gone")
+        try:
+            wait_for(lambda: {gate.status(secret) for _ in range(10)} == {503})
+        finally:
+            cursor.execute("ALTER TABLE gone RENAME TO apikeys_apikey")
+    wait_for(lambda: {gate.status(secret) for _ in range(10)} == {200})
+
+
+def test_an_answer_that_comes_in_parts_is_read_whole(transactional_db: None) -> None:
+    """All that PostgreSQL is asked at once by thousands of calls."""
+    if connection.vendor == "sqlite":
+        return  # asked for each call alone
+    made = [new_key()[0]]
+    for _ in range(4000):
+        copy = ApiKey(account=made[0].account, request_id=uuid.uuid4(), created_at=made[0].created_at)
+        copy.hint, copy.digest, copy.sealed_secret = "x", os.urandom(32), b"x"
+        made.append(copy)
+    ApiKey.objects.bulk_create(made[1:])
+
+    async def ask_all() -> list[Answer]:
+        lookup = PostgresLookup(database_url())
+        await lookup.open()
+        answers: list[Answer] = []
+        for key in made:
+            lookup.find([bytes(key.digest)], answers.append)
+        while len(answers) < len(made):
+            await asyncio.sleep(0)
+        lookup.close()
+        return answers
+
+    answers = asyncio.run(asyncio.wait_for(ask_all(), 30))
+    assert [answer.key_id for answer in answers if isinstance(answer, Found)] == [key.id.bytes for key in made]
+
+
 def test_past_its_connections_a_worker_answers_503(tmp_path: Path, transactional_db: None) -> None:
     secret = new_key()[1]
     with Gate(tmp_path, workers=1, GATE_MAX_CONNECTIONS="2") as gate, contextlib.ExitStack() as held:
@@ -191,17 +233,15 @@ def test_out_of_file_descriptors_it_waits_and_recovers(tmp_path: Path, transacti
         assert gate.status(secret) == 200
         (worker,) = gate.workers()
         limits = resource.prlimit(worker, resource.RLIMIT_NOFILE)
-        for restored in (True, False):
-            resource.prlimit(worker, resource.RLIMIT_NOFILE, (3, limits[1]))
-            with socket.create_connection(("127.0.0.1", gate.port), timeout=20) as caller:
-                caller.sendall(b"GET /verify HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n")
-                with pytest.raises(TimeoutError):
-                    caller.settimeout(0.2)
-                    caller.recv(12)
-                if restored:
-                    resource.prlimit(worker, resource.RLIMIT_NOFILE, limits)
-                    caller.settimeout(20)
-                    assert caller.recv(12) == b"HTTP/1.1 401"
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (3, limits[1]))
+        with socket.create_connection(("127.0.0.1", gate.port), timeout=20) as caller:
+            caller.sendall(b"GET /verify HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n")
+            with pytest.raises(TimeoutError):
+                caller.settimeout(0.2)
+                caller.recv(12)
+            resource.prlimit(worker, resource.RLIMIT_NOFILE, limits)
+            caller.settimeout(20)
+            assert caller.recv(12) == b"HTTP/1.1 401"
 
 
 def test_workers_end_when_their_master_is_killed(gate: Gate) -> None:
