@@ -1,0 +1,33 @@
+# It runs in the SDK's virtual environment, which alone has what it imports:
+# mypy: ignore-errors
+"""A program that uses the service through its own SDK, told what to do by lines, so that a client can outlive its key.
+
+A line in is JSON, {"api_key", "endpoint", "protocol"} to make the client or {} to list its collections; a line out is
+what the SDK answered.
+"""
+
+import asyncio
+import json
+import sys
+
+from dashvector import Client, DashVectorProtocol
+from dashvector.common import handler
+
+handler.verify_endpoint = lambda endpoint: True  # it admits no port in an endpoint; a test cannot have 80 and 443
+
+
+def main():
+    asyncio.set_event_loop(asyncio.new_event_loop())  # the SDK takes the present one, which newer Pythons do not make
+    client = None
+    for line in sys.stdin:
+        if made_from := json.loads(line):
+            made_from["protocol"] = DashVectorProtocol[made_from["protocol"]]
+            client = answer = Client(**made_from)
+        else:
+            answer = client.list()
+        said = {"good": bool(client), "code": int(answer.code), "message": answer.message, "id": answer.request_id}
+        print(json.dumps(said | {"output": getattr(answer, "output", None)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
