@@ -16,19 +16,23 @@ from apikeys.models import ApiKey, FoldedFile
 
 logger = logging.getLogger(__name__)
 
-LAST_CALL_EVERY = timedelta(minutes=1)
 REMEMBERED = timedelta(days=7)  # a removal that a power failure undid is not folded again
 CHUNK = 500  # values in one query
 
+# One row a key and hour, written once for each file. Its last call moves at most once a minute.
 ADD = """
-    INSERT INTO apikeys_usage (key_id, hour, accepted, refused) VALUES (%s, %s, %s, %s)
+    INSERT INTO apikeys_usage (key_id, hour, accepted, refused, last_call_at, last_call_from)
+    VALUES (%s, %s, %s, %s, %s, %s)
     ON CONFLICT (key_id, hour) DO UPDATE SET
-    accepted = apikeys_usage.accepted + EXCLUDED.accepted, refused = apikeys_usage.refused + EXCLUDED.refused
+    accepted = apikeys_usage.accepted + EXCLUDED.accepted,
+    refused = apikeys_usage.refused + EXCLUDED.refused,
+    last_call_from = CASE WHEN {later} THEN EXCLUDED.last_call_from ELSE apikeys_usage.last_call_from END,
+    last_call_at = CASE WHEN {later} THEN EXCLUDED.last_call_at ELSE apikeys_usage.last_call_at END
 """
-LAST_CALL = """
-    UPDATE apikeys_apikey SET last_call_at = %s, last_call_from = %s
-    WHERE id = %s AND (last_call_at IS NULL OR last_call_at <= %s)
-"""
+A_MINUTE_LATER = {
+    "sqlite": "unixepoch(EXCLUDED.last_call_at) - coalesce(unixepoch(apikeys_usage.last_call_at), 0) >= 60",
+    "postgresql": "EXCLUDED.last_call_at - coalesce(apikeys_usage.last_call_at, to_timestamp(0)) >= '1 minute'",
+}
 
 
 def fold_all() -> int:
@@ -75,14 +79,11 @@ def add(calls: list[Calls]) -> None:
         known |= set(ApiKey.objects.filter(pk__in=ids[start : start + CHUNK]).values_list("pk", flat=True))
     if unknown := keys.keys() - known:
         logger.error("Calls of %d keys that this database does not know are dropped: %s", len(unknown), unknown)
-    usage, last_calls = [], []
+    rows = []
     for key in known:
-        call, db_id = keys[key], to_id(key, connection)
+        call = keys[key]
         hour = datetime.fromtimestamp(call.hour * HOUR, UTC)
-        usage.append((db_id, to_time(hour), call.accepted, call.refused))
-        if call.last_at:
-            last = datetime.fromtimestamp(call.last_at, UTC)
-            last_calls.append((to_time(last), call.last_from or None, db_id, to_time(last - LAST_CALL_EVERY)))
+        last = to_time(datetime.fromtimestamp(call.last_at, UTC)) if call.last_at else None
+        rows.append((to_id(key, connection), to_time(hour), call.accepted, call.refused, last, call.last_from or None))
     with connection.cursor() as cursor:
-        cursor.executemany(ADD, usage)
-        cursor.executemany(LAST_CALL, last_calls)
+        cursor.executemany(ADD.format(later=A_MINUTE_LATER[connection.vendor]), rows)

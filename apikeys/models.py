@@ -3,6 +3,7 @@
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
@@ -108,8 +109,6 @@ class ApiKey(models.Model):
     request_id = models.UUIDField(editable=False)
     created_at = models.DateTimeField(editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
-    last_call_at = models.DateTimeField(null=True, editable=False)  # to the minute: it is written at most once in one
-    last_call_from = models.GenericIPAddressField(null=True, editable=False)
 
     objects = ApiKeyQuerySet.as_manager()
 
@@ -127,6 +126,11 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return self.hint
+
+    @cached_property
+    def last_call(self) -> "Usage | None":
+        """The hour of the last accepted call, with its time and the caller's address."""
+        return self.usage.exclude(last_call_at=None).order_by("-hour").first()
 
     @property
     def place(self) -> str:
@@ -174,10 +178,13 @@ class ApiKey(models.Model):
 class Usage(models.Model):
     """The calls of one key in one hour. Written by apikeys.fold alone; days are sums."""
 
-    key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="usage")
+    # No constraint in the database: apikeys.fold knows the keys, and a check of each row costs as much as the row.
+    key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="usage", db_constraint=False)
     hour = models.DateTimeField(editable=False)
     accepted = models.BigIntegerField(editable=False)
     refused = models.BigIntegerField(editable=False)
+    last_call_at = models.DateTimeField(null=True, editable=False)  # of the accepted ones, to the minute
+    last_call_from = models.GenericIPAddressField(null=True, editable=False)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["key", "hour"], name="one_row_a_key_and_hour")]

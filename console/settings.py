@@ -199,7 +199,7 @@ GATE_MAX_CONNECTIONS = env.int("GATE_MAX_CONNECTIONS", 4096)
 
 # The gate counts in files there and hands them over every so many seconds: what a power failure can lose.
 METERING_DIR = DATA_DIR / "metering"
-METERING_SECONDS = env.float("METERING_SECONDS", 2.0)
+METERING_SECONDS = env.float("METERING_SECONDS", 5.0)
 
 # What one account may have (the document's limits; deleting gives no creation back).
 API_KEYS_MAX_ACTIVE = env.int("API_KEYS_MAX_ACTIVE", 3)

@@ -77,8 +77,12 @@ class Gate:
         found = subprocess.run(["pgrep", "-P", str(self.master.pid)], capture_output=True, text=True)
         return [int(pid) for pid in found.stdout.split()]
 
-    def kill_worker(self, pid: int) -> None:
-        os.kill(pid, signal.SIGKILL)
+    def kill_worker(self, pid: int) -> bool:
+        """-9; whether it lived until then."""
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            return True
+        return False
 
     def answers(self) -> bool:
         try:

@@ -149,13 +149,13 @@ def test_it_fails_closed_while_its_database_is_gone_and_recovers(gate: Gate) -> 
 def test_the_callers_address_is_what_a_trusted_proxy_says(gate: Gate, tmp_path: Path) -> None:
     key, secret = new_key()
     gate.ask(TOKEN + secret.encode(), b"X-Forwarded-For: 198.51.100.1, 203.0.113.7")
-    wait_for(lambda: ApiKey.objects.get(pk=key.pk).last_call_at)
-    assert ApiKey.objects.get(pk=key.pk).last_call_from == "203.0.113.7"
+    wait_for(lambda: ApiKey.objects.get(pk=key.pk).last_call)
+    assert key.usage.get().last_call_from == "203.0.113.7"
     untrusting, key_2, secret_2 = Gate(tmp_path / "second"), *new_key()
     with untrusting:
         untrusting.ask(TOKEN + secret_2.encode(), b"X-Forwarded-For: 203.0.113.7")
-        wait_for(lambda: ApiKey.objects.get(pk=key_2.pk).last_call_at)
-    assert ApiKey.objects.get(pk=key_2.pk).last_call_from == "127.0.0.1"
+        wait_for(lambda: ApiKey.objects.get(pk=key_2.pk).last_call)
+    assert key_2.usage.get().last_call_from == "127.0.0.1"
 
 
 def test_without_room_to_count_it_accepts_nothing(gate: Gate, tmp_path: Path) -> None:

@@ -101,7 +101,9 @@ class TestUsage:
         key = key_with_calls(owner)
         browser = verified_client(owner)
         assert "Never" in browser.get("/api-keys/").content.decode()
-        ApiKey.objects.filter(pk=key.pk).update(last_call_at=NOON, last_call_from="203.0.113.7")
+        Usage.objects.create(
+            key=key, hour=hours_ago(0), accepted=1, refused=0, last_call_at=NOON, last_call_from="203.0.113.7"
+        )
         page = browser.get("/api-keys/").content.decode()
         assert "2026-06-10 12:30 UTC" in page and "203.0.113.7" in page
 

@@ -1,6 +1,7 @@
 """The process that adds counted calls to the database."""
 
 import logging
+import os
 import signal
 import threading
 from argparse import ArgumentParser
@@ -25,6 +26,7 @@ class Command(BaseCommand):
         if options["once"]:
             self.stdout.write(f"{fold_all()} files folded")
             return
+        os.nice(10)  # calls come first; what is counted can wait
         stop = threading.Event()
         for sign in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sign, lambda *_: stop.set())
