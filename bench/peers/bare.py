@@ -1,9 +1,8 @@
-"""What gunicorn's sync worker reaches with nothing to do."""
+"""The yardstick: what gunicorn alone costs."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 
-def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+def application(environ: dict[str, object], start_response: Callable[..., object]) -> Iterable[bytes]:
     start_response("200 OK", [("Content-Length", "0")])
-    return [b""]
+    return []

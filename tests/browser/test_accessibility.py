@@ -58,6 +58,7 @@ def test_axe_finds_no_violation(context: BrowserContext) -> None:
     verify(page, codes.pop())
     check(page)
     for address, title in (
+        ("/api-keys/usage/", "Usage"),
         ("/security/", "Security"),
         ("/security/authenticator/", "Authenticator app"),
         ("/security/recovery-codes/", "New recovery codes"),
@@ -73,6 +74,19 @@ def test_axe_finds_no_violation(context: BrowserContext) -> None:
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log on").click()
     expect(page.get_by_label("Security code")).to_be_visible()
+    check(page)
+    context.clear_cookies(name="csrftoken")
+    page.get_by_role("button", name="Verify").evaluate("(button) => button.form.submit()")
+    expect(page).to_have_title("Form out of date · API Key Console")
+    check(page)
+    context.clear_cookies()
+    for _ in range(10):
+        page.goto("/login/")
+        page.get_by_label("User name").fill("guessed")
+        page.get_by_label("Password").fill("wrong")
+        page.get_by_role("button", name="Log on").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_role("alert")).to_contain_text("Too many wrong passwords")
     check(page)
 
 
