@@ -1,1 +1,0 @@
-"""What the gate is compared with, each as small as its documentation has it."""

@@ -1,8 +1,9 @@
-"""The yardstick: what gunicorn alone costs."""
+"""What gunicorn's sync worker reaches with nothing to do."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any
 
 
-def application(environ: dict[str, object], start_response: Callable[..., object]) -> Iterable[bytes]:
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
     start_response("200 OK", [("Content-Length", "0")])
-    return []
+    return [b""]

@@ -13,7 +13,7 @@ if not settings.configured:
         SECRET_KEY="x",
         ALLOWED_HOSTS=["*"],
         ROOT_URLCONF="bench.peers.orm",
-        DATABASES=console.DATABASES,
+        DATABASES={"default": console.DATABASES["default"] | {"CONN_HEALTH_CHECKS": False}},
         VAULT=console.VAULT,
         AUTH_USER_MODEL="console.User",
         USE_TZ=True,
