@@ -13,7 +13,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import django
 from django.db import connection
 
 from tests.__main__ import postgres, postgres_folder
+from tests.person import wait_for
 
 
 @dataclass
@@ -35,11 +35,6 @@ class Result:
             f"{self.deletions} deletions: {self.leaked} calls that began after one were accepted "
             f"({self.accepted} accepted before, {self.refused} refused after)"
         )
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.001)
 
 
 def measure(folder: Path, deletions: int, at_once: int = 8, workers: int = 3, progress: bool = False) -> Result:
@@ -73,10 +68,10 @@ def measure(folder: Path, deletions: int, at_once: int = 8, workers: int = 3, pr
             thread.start()
             for key, secret in made:
                 before = callers.accepted[secret]
-                wait(lambda: callers.accepted[secret] > before)  # noqa: B023
+                wait_for(lambda: callers.accepted[secret] > before)  # noqa: B023
                 key.delete()
                 deleted_at[secret] = time.monotonic()
-            wait(lambda: len(refused) == len(made))  # noqa: B023
+            wait_for(lambda: len(refused) == len(made))  # noqa: B023
             callers.stopped = True
             thread.join()
             deletions -= len(made)
