@@ -3,42 +3,60 @@
 import fcntl
 import logging
 import os
-import uuid
+import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from apikeys.metering import HOUR, SUFFIX, Calls, read_calls
-from apikeys.models import ApiKey, FoldedFile
+from apikeys.metering import HOUR, SUFFIX, read_calls, unpacked
+from apikeys.models import FoldedFile
 
 logger = logging.getLogger(__name__)
 
 REMEMBERED = timedelta(days=7)  # a removal that a power failure undid is not folded again
-CHUNK = 500  # values in one query
 
 # One row a key and hour, written once for each file. Its last call moves at most once a minute.
 ADD = """
     INSERT INTO apikeys_usage (key_id, hour, accepted, refused, last_call_at, last_call_from)
-    VALUES (%s, %s, %s, %s, %s, %s)
+    {calls}
     ON CONFLICT (key_id, hour) DO UPDATE SET
     accepted = apikeys_usage.accepted + EXCLUDED.accepted,
     refused = apikeys_usage.refused + EXCLUDED.refused,
     last_call_from = CASE WHEN {later} THEN EXCLUDED.last_call_from ELSE apikeys_usage.last_call_from END,
     last_call_at = CASE WHEN {later} THEN EXCLUDED.last_call_at ELSE apikeys_usage.last_call_at END
 """
-A_MINUTE_LATER = {
-    "sqlite": "unixepoch(EXCLUDED.last_call_at) - coalesce(unixepoch(apikeys_usage.last_call_at), 0) >= 60",
-    "postgresql": "EXCLUDED.last_call_at - coalesce(apikeys_usage.last_call_at, to_timestamp(0)) >= '1 minute'",
+DIALECT = {
+    "sqlite": {  # a row at a time
+        "calls": "VALUES (%s, %s, %s, %s, %s, %s)",
+        "later": "unixepoch(EXCLUDED.last_call_at) - coalesce(unixepoch(apikeys_usage.last_call_at), 0) >= 60",
+    },
+    "postgresql": {  # all in one statement, an array a column: a fifth of the time
+        "calls": "SELECT * FROM unnest("
+        "%s::uuid[], %s::timestamptz[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::inet[])",
+        "later": "EXCLUDED.last_call_at - coalesce(apikeys_usage.last_call_at, to_timestamp(0)) >= '1 minute'",
+    },
 }
 
 
 def fold_all() -> int:
     """Fold every file whose worker has closed it or is dead; how many. Raises DatabaseError, and then nothing of the
-    file at hand is in the database."""
-    folded = sum(fold(path) for path in sorted(settings.METERING_DIR.glob(f"*{SUFFIX}")))
+    file at hand is in the database. A file that cannot be read stays, and is logged each time."""
+    folded = 0
+    for path in sorted(settings.METERING_DIR.glob(f"*{SUFFIX}")):
+        try:
+            folded += fold(path)
+        except OSError as error:
+            logger.error("Calls in %s wait to be counted, it cannot be read: %s", path, error)
+    for path in settings.METERING_DIR.glob("*.new"):  # of a worker that was killed before it could count
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > HOUR:
+                path.unlink()
     FoldedFile.objects.filter(folded_at__lt=timezone.now() - REMEMBERED).delete()
     return folded
 
@@ -53,37 +71,60 @@ def fold(path: Path) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not path.exists():
             return False
-        calls = list(read_calls(os.pread(file, os.fstat(file).st_size, 0)))
+        data = os.pread(file, os.fstat(file).st_size, 0)
+        try:
+            rows = rows_of(data)
+        except (ValueError, OverflowError, OSError) as error:
+            logger.error("%s is not a file of counted calls (%s); it is set aside as .bad", path, error)
+            path.rename(path.with_suffix(".bad"))
+            return False
         with transaction.atomic(durable=True):
             _, new = FoldedFile.objects.get_or_create(name=path.stem)
-            if new:
-                add(calls)
+            if new and rows:
+                add(rows)
         path.unlink()
         return new
     except BlockingIOError:
         return False  # its worker lives and counts in it
-    except ValueError:
-        logger.error("%s is not a file of counted calls; it is set aside as .bad", path)
-        path.rename(path.with_suffix(".bad"))
-        return False
     finally:
         os.close(file)
 
 
-def add(calls: list[Calls]) -> None:
-    to_id, to_time = ApiKey._meta.pk.get_db_prep_value, connection.ops.adapt_datetimefield_value
-    keys = {uuid.UUID(bytes=call.key_id): call for call in calls}
-    known = set()
-    ids = list(keys)
-    for start in range(0, len(ids), CHUNK):
-        known |= set(ApiKey.objects.filter(pk__in=ids[start : start + CHUNK]).values_list("pk", flat=True))
-    if unknown := keys.keys() - known:
-        logger.error("Calls of %d keys that this database does not know are dropped: %s", len(unknown), unknown)
-    rows = []
-    for key in known:
-        call = keys[key]
-        hour = datetime.fromtimestamp(call.hour * HOUR, UTC)
-        last = to_time(datetime.fromtimestamp(call.last_at, UTC)) if call.last_at else None
-        rows.append((to_id(key, connection), to_time(hour), call.accepted, call.refused, last, call.last_from or None))
+Row = tuple[str, str, int, int, str | None, str | None]
+
+
+def rows_of(data: bytes) -> list[Row]:
+    """A file's calls as rows of Usage. Raises ValueError, OverflowError or OSError where it holds anything else."""
+    hour, calls = read_calls(data)
+    begins = as_stored(hour * HOUR)
+    return [
+        (
+            one.key_id.hex(),
+            begins,
+            one.accepted,
+            one.refused,
+            as_stored(one.last_at) if one.last_at else None,
+            unpacked(one.last_from) or None,
+        )
+        for one in sorted(calls)  # neighbours in the database are written together, and locked in one order
+    ]
+
+
+def add(rows: list[Row]) -> None:
+    add_rows = ADD.format(**DIALECT[connection.vendor])
     with connection.cursor() as cursor:
-        cursor.executemany(ADD.format(later=A_MINUTE_LATER[connection.vendor]), rows)
+        if connection.vendor == "postgresql":
+            cursor.execute(add_rows, [array(column) for column in zip(*rows, strict=True)])
+        else:
+            cursor.executemany(add_rows, rows)
+
+
+@lru_cache(64)
+def as_stored(seconds: int) -> str:
+    """A Unix time as the database takes it."""
+    return str(connection.ops.adapt_datetimefield_value(datetime.fromtimestamp(seconds, UTC)))
+
+
+def array(values: tuple[Any, ...]) -> str:
+    """Numbers, times and addresses as an array of PostgreSQL."""
+    return "{" + ",".join("NULL" if value is None else f'"{value}"' for value in values) + "}"

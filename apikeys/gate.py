@@ -8,7 +8,7 @@ import json
 import uuid
 from collections.abc import Callable
 
-from apikeys import keyformat
+from apikeys import keyformat, metrics
 from apikeys.lookup import Answer, Lookup, PostgresLookup, SqliteLookup
 from apikeys.metering import CallCounter
 from console import settings
@@ -35,7 +35,7 @@ def key_in(headers: Headers) -> str:
     tokens, bearers = set(), set()
     for name, value in headers:
         if name == TOKEN:
-            tokens.add(value)
+            tokens.add(value.strip(b" \t"))  # RFC 9110, 5.5: space around a value is none of it
         elif name == AUTHORIZATION and value[:7].lower() == b"bearer ":
             bearers.add(value[7:].strip())
     tokens.discard(b"")
@@ -53,12 +53,11 @@ class Gate:
     """One for each worker, made after the fork."""
 
     def __init__(self) -> None:
-        database = settings.DATABASES["default"]
         self.lookup: Lookup
-        if database["ENGINE"] == "django.db.backends.sqlite3":
-            self.lookup = SqliteLookup(str(database["NAME"]))
+        if settings.SQLITE_FILE:
+            self.lookup = SqliteLookup(settings.SQLITE_FILE)
         else:
-            self.lookup = PostgresLookup(settings.postgres_conninfo(database))
+            self.lookup = PostgresLookup(settings.postgres_conninfo(settings.DATABASES["default"]))
         self.counter = CallCounter(settings.METERING_DIR)
         self.digests = settings.VAULT.digests
         self.proxies = frozenset(settings.TRUSTED_PROXIES)
@@ -78,7 +77,12 @@ class Gate:
 
     def ask(self, path: bytes, headers: Headers, peer: str, reply: Reply) -> None:
         """Answer a call, at once or when the database has answered."""
+        if not path.startswith(b"/"):  # RFC 9112, 3.2.2: the absolute form is to be accepted
+            path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
         path = path.partition(b"?")[0]
+        if path == b"/metrics":
+            reply(b"200 OK", b"content-type: text/plain; version=0.0.4\r\n", metrics.render(settings.METERING_DIR))
+            return
         if path != b"/verify" and not path.startswith(b"/verify/"):  # Envoy appends the path of the call
             refuse(reply, 404, "Ask /verify.")
             return

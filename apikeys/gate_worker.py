@@ -6,8 +6,10 @@ cost. A call's body is read and thrown away; its headers may not be longer than 
 
 import asyncio
 import os
+import resource
 import signal
 import socket
+import time
 from collections import deque
 from contextlib import suppress
 from email.utils import formatdate
@@ -18,12 +20,15 @@ import uvloop
 from gunicorn.workers.base import Worker
 
 from apikeys.gate import Headers, refuse
+from apikeys.metrics import Metrics
 from console import settings
 
 MAX_HEADER_BYTES = 32 << 10
 MAX_BODY_BYTES = 1 << 20
 REQUEST_SECONDS = 10  # for a call to arrive whole
 IDLE_SECONDS = 75  # longer than a proxy keeps its connections to here, which otherwise meets closed ones
+LINGER_SECONDS = 2
+RESERVED_FILES = 64  # of those that a worker may open, for other things than callers
 DRAIN_IDLE_SECONDS = 0.5
 DRAIN_SECONDS = 10
 
@@ -35,7 +40,11 @@ class Connection(asyncio.Protocol):
         self.worker = worker
         self.parser = httptools.HttpRequestParser(self)
         self.calls: deque[tuple[bytes, Headers, bool, bool]] = deque()
-        self.answering = self.paused = self.closing = self.reading = False
+        self.answering = self.reading = self.in_headers = False
+        self.paused = False  # reading, while there is more to answer than the caller takes
+        self.full = False  # of answers that the caller does not take
+        self.closing = False  # nothing more is expected of the caller
+        self.fault = b""  # of what the caller sent last; said when all before it is answered
         self.size = 0
         self.since = worker.seconds
 
@@ -44,29 +53,48 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else "unix"
         self.worker.connections.add(self)
-        self.one_too_many = len(self.worker.connections) > settings.GATE_MAX_CONNECTIONS
+        excess = len(self.worker.connections) - self.worker.max_connections
+        self.one_too_many = excess > 0
+        if excess > RESERVED_FILES // 2:  # not even 503 for those: files are left for what counts and asks
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
         self.worker.connections.discard(self)
 
+    def eof_received(self) -> bool:
+        """A caller that has said all it will may still wait for answers."""
+        self.closing = True
+        return self.answering or bool(self.calls)
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
+        self.serve()
+
     def data_received(self, data: bytes) -> None:
+        if self.closing or self.fault:
+            return
+        if (self.answering or self.calls or self.full) and not self.paused:
+            self.paused = True
+            self.transport.pause_reading()  # what is sent meanwhile waits in the socket
         try:
             self.size += len(data)
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self.closing = True  # the answer says so; nothing but HTTP/1.1 is spoken here
         except httptools.HttpParserError:
-            self.end(b"400 Bad Request")
-            return
+            self.fault = b"400 Bad Request"
         if self.reading and self.size > MAX_HEADER_BYTES + MAX_BODY_BYTES:
-            self.end(b"413 Content Too Large")
+            self.fault = b"413 Content Too Large"
         self.serve()
 
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        self.path, self.reading = b"", True
+        self.path, self.reading, self.in_headers = b"", True, True
         self.headers: Headers = []
         self.header_bytes = 0
         self.since = self.worker.seconds
@@ -76,11 +104,12 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.header_bytes += len(name) + len(value)
-        if self.header_bytes <= MAX_HEADER_BYTES:
+        if self.in_headers and self.header_bytes <= MAX_HEADER_BYTES:  # a body's trailers are not what was asked
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        if (b"expect", b"100-continue") in self.headers:
+        self.in_headers = False
+        if (b"expect", b"100-continue") in self.headers and not (self.answering or self.calls):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_message_complete(self) -> None:
@@ -92,22 +121,33 @@ class Connection(asyncio.Protocol):
     # Answering.
 
     def serve(self) -> None:
-        """Answer the next call, unless one waits for its answer."""
-        while self.calls and not self.answering and not self.transport.is_closing():
+        """Answer the next calls, unless one waits for its answer or the caller takes none."""
+        while self.calls and not (self.answering or self.full or self.transport.is_closing()):
             path, headers, keep, self.head = self.calls.popleft()
-            self.keep = keep and not (self.closing or self.one_too_many or self.worker.stopping)
-            self.answering = True
+            self.keep = keep and not (self.last or self.one_too_many or self.worker.stopping)
+            self.answering, self.asked_at = True, time.perf_counter()
             if self.one_too_many:
                 refuse(self.reply, 503, "Too many callers at once. Try again.", b"retry-after: 1\r\n")
             elif path:
                 self.worker.gate.ask(path, headers, self.peer, self.reply)
             else:
                 self.reply(b"431 Request Header Fields Too Large", b"", b"")
-        if self.answering and not self.paused:
-            self.paused = True
-            self.transport.pause_reading()  # what is sent meanwhile waits in the socket
+        if self.answering or self.calls or self.transport.is_closing():
+            return
+        if self.fault:
+            self.end(self.fault)
+        elif self.paused and not self.full:
+            self.paused = False
+            self.transport.resume_reading()
+
+    @property
+    def last(self) -> bool:
+        """Whether the call at hand is the caller's last."""
+        return self.closing and not self.calls
 
     def reply(self, status: bytes, headers: bytes, body: bytes) -> None:
+        if self.transport.is_closing():
+            return  # the caller went away
         self.transport.write(
             b"HTTP/1.1 %b\r\ndate: %b\r\ncontent-length: %d\r\ncache-control: no-store\r\n%b%b\r\n%b"
             % (
@@ -121,29 +161,48 @@ class Connection(asyncio.Protocol):
         )
         self.answering = False
         self.since = self.worker.seconds
-        if not self.keep:
+        self.worker.metrics.answered(answer_of(status, headers), time.perf_counter() - self.asked_at)
+        if self.last or not self.keep:
             self.closing = True
             self.transport.close()
-        elif self.paused:
-            self.paused = False
-            self.transport.resume_reading()
-            self.worker.loop.call_soon(self.serve)  # what came together with the call just answered
+        elif self.paused or self.calls or self.fault:
+            self.worker.loop.call_soon(self.serve)  # what came while the call just answered was asked for
 
     def end(self, status: bytes) -> None:
-        self.closing = True
+        """Say so, and throw away what the caller still sends for a while: closed at once, the connection would be
+        reset and the answer lost (RFC 9112, 9.6)."""
+        self.closing, self.fault, self.since = True, b"", self.worker.seconds
         self.transport.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
-        self.transport.close()
+        self.transport.write_eof()
+        if self.paused:
+            self.paused = False
+            self.transport.resume_reading()
 
     def tidy(self, seconds: int, idle: int = IDLE_SECONDS) -> None:
-        """Close it where its call does not come, or none is asked for longer than `idle` seconds."""
-        if self.answering:
-            return
+        """Close it where its call does not come, its answers are not taken, or none is asked for longer than `idle`
+        seconds."""
         waited = seconds - self.since
-        if self.reading and waited > REQUEST_SECONDS:
+        if self.full and waited > REQUEST_SECONDS:
+            self.transport.abort()
+        elif self.answering or self.calls:
+            return
+        elif self.closing:
+            if waited > LINGER_SECONDS:
+                self.transport.close()
+        elif self.reading and waited > REQUEST_SECONDS:
             self.end(b"408 Request Timeout")
-        elif not self.reading and waited > idle:
+        elif not self.reading and waited > (min(idle, REQUEST_SECONDS) if self.one_too_many else idle):
             self.closing = True
             self.transport.close()
+
+
+def answer_of(status: bytes, headers: bytes) -> str:
+    """As the metrics call it."""
+    if status.startswith(b"401"):
+        return headers.partition(b"x-api-key-status: ")[2].partition(b"\r")[0].decode()
+    if status.startswith(b"200") and headers.startswith(b"x-account-id"):
+        return "accepted"
+    return "unavailable" if status.startswith(b"503") else "other"
 
 
 class GateWorker(Worker):  # type: ignore[misc]
@@ -163,6 +222,11 @@ class GateWorker(Worker):  # type: ignore[misc]
     async def serve(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        files = 1 << 30 if most == resource.RLIM_INFINITY else most
+        self.max_connections = min(settings.GATE_MAX_CONNECTIONS, files - RESERVED_FILES)
+        self.metrics = Metrics(self.age)
         self.greetings: set[asyncio.Task[None]] = set()
         self.gate = self.wsgi()
         stop = asyncio.Event()

@@ -2,9 +2,12 @@
 
 import os
 
+from console import logs
+from console.gunicorn_conf import on_starting  # noqa: F401  (a hook of gunicorn)
+
 workers = int(os.environ.get("GATE_WORKERS", 2))
 worker_class = "apikeys.gate_worker.GateWorker"
 graceful_timeout = 20
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
-loglevel = "warning"
+logconfig_dict = logs.CONFIG

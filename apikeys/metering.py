@@ -10,32 +10,34 @@ import mmap
 import os
 import secrets
 import socket
+import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv6Address
+from itertools import takewhile
 from pathlib import Path
+from struct import Struct
+from typing import NamedTuple
 
 MAGIC = b"calls-1\0"
 SUFFIX = ".calls"
-SLOT = 64  # bytes: key 16, accepted 8, refused 8, last call 8 (Unix time), its address 16 (as IPv6), 8 unused
+RECORD = Struct("=16s3Q16s8x")  # key, accepted, refused, last call (Unix time), its address (as IPv6), unused
+SLOT = RECORD.size
 WORDS = SLOT // 8
 SLOTS = 8192  # then the next file begins
 HOUR = 3600
-NO_ADDRESS = bytes(16)
+NO_KEY = NO_ADDRESS = bytes(16)
 
 
-@dataclass
-class Calls:
-    """What one file says of one key in one hour."""
+class Calls(NamedTuple):
+    """What one file says of one key."""
 
     key_id: bytes
-    hour: int  # since the epoch
     accepted: int
     refused: int
     last_at: int  # Unix time of the last accepted call, 0 where there is none
-    last_from: str
+    last_from: bytes  # its address, packed
 
 
 @lru_cache(4096)
@@ -49,6 +51,7 @@ def packed(address: str) -> bytes:
     return NO_ADDRESS
 
 
+@lru_cache(4096)
 def unpacked(address: bytes) -> str:
     ip = IPv6Address(address)
     return "" if address == NO_ADDRESS else str(ip.ipv4_mapped or ip)
@@ -104,10 +107,12 @@ class CallCounter:
             self.words = self.bytes.cast("Q")
             self.bytes[: len(MAGIC)] = MAGIC
             self.words[1] = self.hour = hour
+            self.words[2] = int(time.time())
             making.rename(path)
         except OSError:
-            making.unlink(missing_ok=True)
             self.close()
+            with suppress(OSError):
+                making.unlink()
             raise
 
     def close(self) -> None:
@@ -124,15 +129,20 @@ class CallCounter:
             self.file = -1
 
 
-def read_calls(data: bytes) -> Iterator[Calls]:
-    """What a file holds, a row a key. Raises ValueError where it is no such file."""
+def began_at(path: Path) -> int:
+    """When (Unix time) the first call of that file came; 0 where it is gone meanwhile."""
+    try:
+        with path.open("rb") as file:
+            return int.from_bytes(file.read(24)[16:], sys.byteorder)
+    except OSError:
+        return 0
+
+
+def read_calls(data: bytes) -> tuple[int, list[Calls]]:
+    """What a file holds: its hour since the epoch, and a row a key. Raises ValueError where it is no such file."""
     if data[: len(MAGIC)] != MAGIC:
         raise ValueError("not a file of counted calls")
-    words = memoryview(data).cast("Q")
-    for slot in range(1, len(data) // SLOT):
-        start, word = slot * SLOT, slot * WORDS
-        key_id = data[start : start + 16]
-        if key_id == NO_ADDRESS:
-            return
-        last_from = unpacked(data[start + 40 : start + 56])
-        yield Calls(key_id, words[1], words[word + 2], words[word + 3], words[word + 4], last_from)
+    if len(data) % SLOT:
+        raise ValueError("a file of counted calls that is cut off")
+    rows = map(Calls._make, RECORD.iter_unpack(data[SLOT:]))
+    return int.from_bytes(data[8:16], sys.byteorder), list(takewhile(lambda calls: calls.key_id != NO_KEY, rows))

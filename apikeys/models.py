@@ -9,11 +9,14 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import Max, Q, Sum
 from django.utils import timezone
 
 from apikeys import keyformat
+from console import ledger
+from console.ledger import Kind
 from console.models import User
+from console.vault import VaultError
 
 
 class KeyDeleted(Exception):
@@ -29,6 +32,11 @@ def day_of(moment: datetime) -> tuple[datetime, datetime]:
         return datetime.combine(today + timedelta(days=days), time.min, zone).astimezone(UTC)
 
     return midnight(0), midnight(1)
+
+
+def either(own: int | None, everybodys: int) -> int:
+    """An account's own limit where it has one; 0 is one."""
+    return everybodys if own is None else own
 
 
 @dataclass(frozen=True)
@@ -76,14 +84,23 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def active(self) -> "ApiKeyQuerySet":
         return self.filter(deleted_at=None)
 
+    def deleted(self) -> "ApiKeyQuerySet":
+        """With the calls that were `refused` since, and the hour of the last of them; the last deleted first."""
+        refused = Q(usage__refused__gt=0)
+        return (
+            self.exclude(deleted_at=None)
+            .annotate(refused=Sum("usage__refused"), last_refused=Max("usage__hour", filter=refused))
+            .order_by("-deleted_at")
+        )
+
     def quota(self, account: User) -> Quota:
         now = timezone.now()
         keys = self.of(account)
         return Quota(
             active=keys.active().count(),
             created_today=keys.filter(created_at__gte=day_of(now)[0]).count(),
-            max_active=settings.API_KEYS_MAX_ACTIVE,
-            max_created=settings.API_KEYS_MAX_CREATED_PER_DAY,
+            max_active=either(account.max_active_keys, settings.API_KEYS_MAX_ACTIVE),
+            max_created=either(account.max_keys_a_day, settings.API_KEYS_MAX_CREATED_PER_DAY),
             now=now,
         )
 
@@ -94,7 +111,12 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         key = self.model(account=account, request_id=request_id, hint=keyformat.hint(secret))
         key.digest = settings.VAULT.digests("api-key", secret)[0]
         key.sealed_secret = settings.VAULT.seal(key.place, secret.encode())
-        key.save()
+        try:
+            key.save()
+        except ValidationError as refused:
+            with transaction.atomic():
+                ledger.record(Kind.KEY_REFUSED, account, detail=refused.messages[0])
+            raise
         return key, secret
 
 
@@ -109,6 +131,7 @@ class ApiKey(models.Model):
     request_id = models.UUIDField(editable=False)
     created_at = models.DateTimeField(editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
+    disabled = models.BooleanField(default=False, editable=False)  # while its account is; it keeps its place
 
     objects = ApiKeyQuerySet.as_manager()
 
@@ -133,6 +156,18 @@ class ApiKey(models.Model):
         return self.usage.exclude(last_call_at=None).order_by("-hour").first()
 
     @property
+    def calls_of_a_day(self) -> int:
+        """Accepted in the last 24 hours, in whole hours."""
+        rows = self.usage.filter(hour__gt=timezone.now() - timedelta(hours=24))
+        return rows.aggregate(sum=Sum("accepted"))["sum"] or 0
+
+    @property
+    def callers(self) -> list[str]:
+        """Addresses that it was called from in the last week, the latest first: of each hour the last."""
+        rows = self.usage.filter(hour__gt=timezone.now() - timedelta(days=7)).order_by("-last_call_at")
+        return list(dict.fromkeys(row.last_call_from for row in rows if row.last_call_from))
+
+    @property
     def place(self) -> str:
         return f"apikeys.apikey.secret:{self.account_id}:{self.id}"
 
@@ -142,6 +177,8 @@ class ApiKey(models.Model):
             return
         if not self.account.is_root_account:
             raise ValidationError("Only a root account can have API keys.")
+        if not self.account.is_active:
+            raise ValidationError("This account is disabled. Ask your operator.")
         made = ApiKey.objects.of(self.account).filter(request_id=self.request_id).first()
         if made:
             now = "It is deleted since." if made.deleted_at else "Use View to see it."
@@ -154,40 +191,54 @@ class ApiKey(models.Model):
             super().save(*args, **kwargs)
             return
         with transaction.atomic():
-            User.objects.select_for_update(no_key=True).get(pk=self.account_id)
+            self.account = ledger.lock(self.account)
             self.created_at = timezone.now()
             self.full_clean(validate_unique=False, validate_constraints=False)  # the database keeps those
             super().save(*args, **kwargs)
+            ledger.record(Kind.KEY_CREATED, self.account, key=self)
 
     def reveal(self) -> str:
-        """The secret. Raises KeyDeleted, or VaultError where the row was tampered with."""
-        self.refresh_from_db(fields=["deleted_at", "sealed_secret"])
-        if self.sealed_secret is None:
-            raise KeyDeleted
-        return settings.VAULT.open(self.place, bytes(self.sealed_secret)).decode()
+        """The secret. Raises KeyDeleted, or VaultError where the row was changed from outside."""
+        try:
+            with transaction.atomic():
+                ledger.record(Kind.KEY_VIEWED, self.account, key=self)
+                self.refresh_from_db(fields=["deleted_at", "digest", "sealed_secret"])
+                if self.sealed_secret is None:
+                    raise KeyDeleted
+                secret = settings.VAULT.open(self.place, bytes(self.sealed_secret)).decode()
+                if bytes(self.digest) not in settings.VAULT.digests("api-key", secret):
+                    raise VaultError(f"The digest of {self.place} is another's.")
+        except VaultError as error:
+            with transaction.atomic():
+                ledger.record(Kind.KEY_DAMAGED, self.account, key=self, detail=str(error))
+            raise
+        return secret
 
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+    def delete(
+        self, *args: Any, kind: Kind = Kind.KEY_DELETED, detail: str = "", who: str = "", **kwargs: Any
+    ) -> tuple[int, dict[str, int]]:
         """Refuse the key from this commit on. Raises KeyDeleted where that was done already."""
-        active = ApiKey.objects.active().filter(pk=self.pk)
-        count = active.update(deleted_at=timezone.now(), sealed_secret=None)
-        if not count:
-            raise KeyDeleted
+        with transaction.atomic():
+            ledger.record(kind, self.account, key=self, detail=detail, who=who)
+            active = ApiKey.objects.active().filter(pk=self.pk)
+            count = active.update(deleted_at=timezone.now(), sealed_secret=None)
+            if not count:
+                raise KeyDeleted
         return count, {self._meta.label: count}
 
 
 class Usage(models.Model):
     """The calls of one key in one hour. Written by apikeys.fold alone; days are sums."""
 
-    # No constraint in the database: apikeys.fold knows the keys, and a check of each row costs as much as the row.
-    key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="usage", db_constraint=False)
+    pk = models.CompositePrimaryKey("key", "hour")
+    # No constraint in the database: the gate found the key there, and asking again costs as much as the row. The
+    # primary key is its index.
+    key = models.ForeignKey(ApiKey, models.PROTECT, related_name="usage", db_constraint=False, db_index=False)
     hour = models.DateTimeField(editable=False)
     accepted = models.BigIntegerField(editable=False)
     refused = models.BigIntegerField(editable=False)
     last_call_at = models.DateTimeField(null=True, editable=False)  # of the accepted ones, to the minute
     last_call_from = models.GenericIPAddressField(null=True, editable=False)
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["key", "hour"], name="one_row_a_key_and_hour")]
 
 
 class FoldedFile(models.Model):
@@ -196,3 +247,10 @@ class FoldedFile(models.Model):
 
     name = models.CharField(max_length=32, primary_key=True)
     folded_at = models.DateTimeField(auto_now_add=True)
+
+
+class LeakReport(models.Model):
+    """Who reported leaked keys in the last minute: so that nobody tries many."""
+
+    address = models.GenericIPAddressField(null=True, editable=False, db_index=True)
+    at = models.DateTimeField(auto_now_add=True)

@@ -10,8 +10,9 @@ from django.utils import timezone
 from django.views.generic import TemplateView
 
 from apikeys.models import Usage
-from apikeys.usage import PERIODS, by_key, cell, chart, period
+from apikeys.usage import PERIODS, by_key, chart, period
 from apikeys.views import RootAccountOnly
+from console.ledger import cell
 
 
 class UsageForm(forms.Form):

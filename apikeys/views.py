@@ -6,14 +6,23 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.views.generic import ListView, View
 
 from apikeys.models import ApiKey, ApiKeyQuerySet, KeyDeleted
+from console import ledger
 from console.access import user_of
+from console.ledger import Kind
 from console.security import SecurityForm
+from console.vault import VaultError
 
+DELETED_SHOWN = 20
+DAMAGED = (
+    "This key cannot be shown: what is stored of it was changed from outside. It is in the ledger; "
+    "tell your operator, and delete the key if nobody can say why."
+)
 NOT_ROOT = (
     "Only the root account can manage API keys. You are logged on as a RAM user: "
     "ask the owner of the root account {account} to create, view or delete a key."
@@ -32,6 +41,9 @@ class RootAccountOnly(View):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         user = user_of(request)
         if not user.is_root_account:
+            if request.method == "POST":
+                with transaction.atomic():
+                    ledger.record(Kind.KEY_REFUSED, user, detail="Only the root account can manage API keys.")
             raise PermissionDenied(NOT_ROOT.format(account=user.account))
         return super().dispatch(request, *args, **kwargs)
 
@@ -50,7 +62,11 @@ class KeyList(RootAccountOnly, ListView):  # type: ignore[type-arg]
         return self.keys().active()
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        context: dict[str, Any] = {"quota": self.keys().quota(user_of(self.request)), "create_form": CreateForm()}
+        context: dict[str, Any] = {
+            "quota": self.keys().quota(user_of(self.request)),
+            "create_form": CreateForm(),
+            "deleted_keys": self.keys().deleted()[:DELETED_SHOWN],
+        }
         return super().get_context_data(**(context | kwargs))
 
     def respond(self, dialog: str = "", status: int = 200, **context: Any) -> HttpResponse:
@@ -85,6 +101,8 @@ class SecuredKey(KeyList):
             return super().dispatch(request, *args, **kwargs)
         except KeyDeleted:
             return self.respond(problem="This key is deleted already, perhaps in another window.", status=404)
+        except VaultError:
+            return self.respond(problem=DAMAGED, status=500)
 
     def key(self, key_id: uuid.UUID) -> ApiKey:
         """The account's key of that id. Raises Http404 and KeyDeleted."""

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from enum import Enum
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from console import sessions
+from console.ledger import Origin, acting
 from console.models import Authenticator, User
 
 View = Callable[..., Any]
@@ -25,6 +29,18 @@ def user_of(request: HttpRequest) -> User:
     """Who is logged on, for a view that nobody reaches without."""
     assert isinstance(request.user, User)
     return request.user
+
+
+def client_address(request: HttpRequest) -> str | None:
+    """The caller's address: what a trusted proxy says of it, else the connection's; None where that is no address."""
+    address = request.META.get("REMOTE_ADDR") or "unix"
+    if address in settings.TRUSTED_PROXIES:
+        address = request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
+    try:
+        ip = ip_address(address.partition("%")[0])
+        return str(getattr(ip, "ipv4_mapped", None) or ip)  # as the database stores it
+    except ValueError:
+        return None
 
 
 def open_to(access: Access, view: View) -> View:
@@ -60,7 +76,9 @@ class AccessMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self.get_response(request)
+        browser = "".join(filter(str.isprintable, request.headers.get("User-Agent", "")))[:200]
+        with acting(Origin(lambda: request.user.get_username(), client_address(request), browser)):
+            response = self.get_response(request)
         if response.status_code == 405:
             allowed = response.headers["Allow"]
             response = render(request, "405.html", status=405)
@@ -75,5 +93,6 @@ class AccessMiddleware:
         if access is Access.ANYONE:
             return None
         if request.user.is_authenticated and (access is Access.PASSWORD or user_of(request).is_verified()):
+            sessions.see(request)
             return None
         return log_on_step(request, request.get_full_path())

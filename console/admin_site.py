@@ -8,6 +8,7 @@ from csp.decorators import csp_replace
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 
 # The admin's own scripts carry no nonce and create markup from strings.
 ADMIN_CSP = {
@@ -24,6 +25,9 @@ class ConsoleAdminSite(admin.AdminSite):
 
     def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
         return csp_replace(ADMIN_CSP)(super().admin_view(view, cacheable))
+
+    def password_change(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        return redirect("console:password")
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """There is one log-on, the console's; whoever comes here has passed it and is no operator."""

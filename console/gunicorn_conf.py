@@ -1,6 +1,9 @@
 """gunicorn for the console's pages: a few slow requests in threads (a password takes a third of a second)."""
 
 import os
+from typing import Any
+
+from console import logs
 
 workers = int(os.environ.get("CONSOLE_WORKERS", 2))
 worker_class = "gthread"
@@ -10,4 +13,27 @@ graceful_timeout = 20
 keepalive = 75  # longer than the proxy's in front, which otherwise meets closed connections
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
-loglevel = "warning"
+# Whose X-Forwarded-Proto is believed; a Unix socket's is in any case.
+forwarded_allow_ips = ",".join(set(os.environ.get("TRUSTED_PROXIES", "").split(",")) - {"unix"})
+logconfig_dict = logs.CONFIG
+
+
+def on_starting(server: Any) -> None:
+    """Refuse to start with vault keys that are not this database's."""
+    import django
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
+    django.setup()
+    from django.core.exceptions import ImproperlyConfigured
+    from django.db import DatabaseError, connection
+
+    from console.models import VaultKey
+
+    try:
+        VaultKey.check_all()
+    except DatabaseError as error:
+        server.log.warning("The vault's keys are not checked, the database cannot be asked: %s", error)
+    except ImproperlyConfigured as error:
+        raise SystemExit(str(error)) from error
+    finally:
+        connection.close()  # before the workers are forked

@@ -9,13 +9,21 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Self
 from urllib.parse import quote, urlencode
 
+from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser, UserManager
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import models, transaction
 from django.utils import timezone
 from django_otp.models import Device, ThrottlingMixin, TimestampMixin
 from django_otp.oath import TOTP
+
+from console import ledger
+from console.ledger import Entry, Kind
+from console.mail import Mail
+from console.sessions import Session
+
+__all__ = ["Authenticator", "Entry", "Mail", "RecoveryCodes", "Session", "User", "VaultKey"]
 
 ISSUER = "API Key Console"
 TOTP_STEP_SECONDS = 30
@@ -40,12 +48,56 @@ class User(AbstractUser):
         help_text="The root account that this RAM user belongs to; empty for a root account.",
     )
 
+    # Of this account alone; empty for the installation's.
+    max_active_keys = models.PositiveSmallIntegerField(null=True, blank=True)
+    max_keys_a_day = models.PositiveSmallIntegerField(null=True, blank=True)
+
     objects: ClassVar[UserManager[Self]] = UserManager()
     is_verified: Callable[[], bool]  # put on request.user by django-otp's middleware
 
     @property
     def is_root_account(self) -> bool:
         return self.account_id is None
+
+    @property
+    def root(self) -> "User":
+        """The root account: this one, or the one that this RAM user belongs to."""
+        return self.account or self
+
+    @property
+    def may_log_on(self) -> bool:
+        """Not where it, or its account, is disabled."""
+        return self.is_active and self.root.is_active
+
+    def set_active(self, active: bool) -> None:
+        """Enable or disable it. What is disabled stops at once: its sessions, and of a root account its keys (at the
+        gate too) and its RAM users."""
+        with transaction.atomic():
+            ledger.lock(self.root)
+            ledger.record(Kind.ENABLED if active else Kind.DISABLED, self, detail=f"{self}")
+            self.is_active = active
+            self.save(update_fields=["is_active"])
+            list(self.api_keys.order_by("pk").select_for_update())  # in the order in which a rotation locks them
+            self.api_keys.update(disabled=not active)
+            if not active:
+                Session.objects.filter(models.Q(user=self) | models.Q(user__account=self)).delete()
+
+    def reset_factors(self) -> None:
+        """Take all away: the next log-on, with the password, enrols a new authenticator. Its sessions end."""
+        with transaction.atomic():
+            ledger.lock(self.root)
+            ledger.record(Kind.FACTOR_REMOVED, self, detail=f"all of {self}, by an operator")
+            Authenticator.objects.filter(user=self).delete()
+            RecoveryCodes.objects.filter(user=self).delete()
+            Session.objects.filter(user=self).delete()
+
+    def lift_lockout(self) -> None:
+        """Let passwords and codes be tried again at once."""
+        with transaction.atomic():
+            ledger.record(Kind.LOCKOUT_LIFTED, self, detail=f"of {self}")
+            AccessAttempt.objects.filter(username=self.username).delete()
+            for kind in (Authenticator, RecoveryCodes):
+                kind.objects.filter(user=self).update(throttling_failure_timestamp=None, throttling_failure_count=0)
 
     def clean(self) -> None:
         super().clean()
@@ -135,20 +187,25 @@ class Authenticator(Factor):
         factor.save()
         return factor
 
-    def confirm(self, *, replacing: bool) -> list[str]:
-        """Put this one in force, alone, and return the ten recovery codes that come with it. Raises CodeRefused
-        where another session has enrolled meanwhile."""
+    def confirm(self, *, replacing: bool, session: str | None = None) -> list[str]:
+        """Put this one in force, alone, and return the ten recovery codes that come with it. All sessions of the user
+        end but the one of that key. Raises CodeRefused where another session has enrolled meanwhile."""
         with transaction.atomic(durable=True):
+            ledger.lock(self.user.root)
             User.objects.select_for_update(no_key=True).get(pk=self.user_id)
             mine = Authenticator.objects.filter(user=self.user)
             others = mine.exclude(pk=self.pk)
             lost = not mine.filter(pk=self.pk, confirmed=False).exists()
             if lost or (not replacing and others.filter(confirmed=True).exists()):
                 raise CodeRefused("An authenticator was enrolled in another window. Log on with that one.")
+            for _ in others.filter(confirmed=True):
+                ledger.record(Kind.FACTOR_REMOVED, self.user, detail=f"{self.name} of {self.user}")
             others.delete()
             self.confirmed = True
             self.created_at = self.last_used_at = timezone.now()
-            self.save()
+            self.save(update_fields=["confirmed", "created_at", "last_used_at", "last_step"])
+            ledger.record(Kind.FACTOR_ADDED, self.user, detail=f"{self.name} of {self.user}")
+            Session.objects.filter(user=self.user).exclude(session_key=session).delete()
             return RecoveryCodes.issue(self.user)
 
     @property
@@ -197,7 +254,9 @@ class RecoveryCodes(Factor):
             "".join(secrets.choice(RECOVERY_ALPHABET) for _ in range(RECOVERY_LENGTH)) for _ in range(RECOVERY_CODES)
         ]
         digests = [cls.digests_of(user, code)[0] for code in codes]
-        cls.objects.update_or_create(user=user, defaults={"name": "Recovery codes", "digests": digests})
+        with transaction.atomic():
+            ledger.record(Kind.RECOVERY_CODES_MADE, user, detail=f"of {user}")
+            cls.objects.update_or_create(user=user, defaults={"name": "Recovery codes", "digests": digests})
         return ["-".join(code[i : i + 6] for i in range(0, RECOVERY_LENGTH, 6)) for code in codes]
 
     @staticmethod
@@ -214,3 +273,31 @@ class RecoveryCodes(Factor):
                 self.digests.remove(digest)
                 return None
         return CodeRefused("That is none of your unused recovery codes.")
+
+
+class VaultKey(models.Model):
+    """The fingerprint of a key that something in this database was made with: so that a lost or a wrong one is told at
+    the start, and not at the first View."""
+
+    name = models.CharField(max_length=16, editable=False)
+    version = models.PositiveIntegerField(editable=False)
+    fingerprint = models.BinaryField(editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["name", "version"], name="one_fingerprint_a_version")]
+
+    @classmethod
+    def check_all(cls) -> None:
+        """Know the keys at hand from now on. Raises ImproperlyConfigured where one that is known is lost or another."""
+        for key in cls.objects.order_by("name", "version"):
+            found = settings.VAULT.fingerprints.get((key.name, key.version))
+            if found != bytes(key.fingerprint):
+                problem = "is missing" if found is None else "is not the one that this database was written with"
+                raise ImproperlyConfigured(
+                    f"Version {key.version} of {key.name} {problem}. Without it stored keys cannot be opened or "
+                    "recognised. Put back the secrets.env, or the environment, that belongs to this database; "
+                    "docs/operations.md says how keys are taken out of use."
+                )
+        newest = {name: (version, print_) for (name, version), print_ in sorted(settings.VAULT.fingerprints.items())}
+        for name, (version, fingerprint) in newest.items():  # older ones were the newest once, or are out of use
+            cls.objects.get_or_create(name=name, version=version, defaults={"fingerprint": fingerprint})

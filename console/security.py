@@ -1,11 +1,21 @@
 """Security authentication: one code, one action (DESIGN: the code and the action travel in the same POST)."""
 
+from typing import Any
+
 from django import forms
+from django.contrib.auth.backends import ModelBackend
 from django.db import transaction
 
+from console import ledger
+from console.ledger import Kind
 from console.models import RECOVERY_LENGTH, Authenticator, CodeRefused, Factor, RecoveryCodes, User
 
 MALFORMED = "Enter the six digits that your authenticator app shows, or a recovery code."
+
+
+class PasswordBackend(ModelBackend):
+    def user_can_authenticate(self, user: Any) -> bool:
+        return bool(user.may_log_on)
 
 
 def is_totp(code: str) -> bool:
@@ -26,12 +36,16 @@ def authenticate(user: User, code: str) -> Factor:
         if len(code) != RECOVERY_LENGTH:
             raise CodeRefused(MALFORMED)
     with transaction.atomic(durable=True):
+        ledger.lock(user.root)
         factor: Factor | None = kind.objects.select_for_update().filter(user=user, confirmed=True).first()
         refused = factor.check_code(code) if factor else None
+        if factor and refused:
+            ledger.record(Kind.CODE_REFUSED, user, factor=factor.name, detail=str(refused))
     if factor is None:
         raise CodeRefused(MALFORMED)
     if refused:
         raise refused
+    ledger.here().factor = factor.name
     return factor
 
 

@@ -9,6 +9,7 @@ from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import make_conninfo
 
+from console import logs
 from console.vault import Vault
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -48,7 +49,6 @@ INSTALLED_APPS = [
     "console.apps.ConsoleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
-    "django.contrib.sessions",
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
@@ -60,6 +60,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "console.logs.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -96,7 +97,11 @@ TEMPLATES = [
 DATABASES = {"default": env.db_url("DATABASE_URL", f"sqlite:///{DATA_DIR / 'console.sqlite3'}")}
 # A connection lives as long as its thread; opening one for each request costs PostgreSQL a factor of ten.
 DATABASES["default"] |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+SQLITE_FILE: Path | None = None
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    SQLITE_FILE = Path(DATABASES["default"]["NAME"]).absolute()
+    if SQLITE_FILE.exists():  # one that is moved away is gone: no process makes an empty one in its place
+        DATABASES["default"]["NAME"] = f"{SQLITE_FILE.as_uri()}?mode=rw"
     # IMMEDIATE takes the write lock where a transaction begins, so that limits are counted under it.
     # synchronous=FULL: a deletion that was answered survives a power failure.
     DATABASES["default"]["OPTIONS"] = {
@@ -106,10 +111,14 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 
 
+DJANGOS_OWN = {"assume_role", "isolation_level", "pool", "server_side_binding"}  # options that libpq does not know
+
+
 def postgres_conninfo(database: dict[str, Any]) -> str:
     """The same database for a driver without Django, as libpq takes it."""
     names = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD", "dbname": "NAME"}
-    return make_conninfo("", **{name: database[key] for name, key in names.items() if database.get(key)})
+    options = {name: value for name, value in database.get("OPTIONS", {}).items() if name not in DJANGOS_OWN}
+    return make_conninfo("", **options | {name: database[key] for name, key in names.items() if database.get(key)})
 
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -117,7 +126,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "console.User"
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
-    "django.contrib.auth.backends.ModelBackend",
+    "console.security.PasswordBackend",
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
@@ -126,7 +135,9 @@ AUTH_PASSWORD_VALIDATORS = [
         "OPTIONS": {"min_length": 15},
     },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "console.passwords.ContextValidator"},
 ]
+PASSWORD_RESET_TIMEOUT = 24 * 60 * 60  # an invitation's
 LOGIN_URL = "console:logon"
 LOGIN_REDIRECT_URL = "apikeys:list"
 LOGOUT_REDIRECT_URL = "console:logon"
@@ -134,16 +145,21 @@ LOGOUT_REDIRECT_URL = "console:logon"
 # Guessing is locked by user name and address together, so that a stranger elsewhere locks nobody out.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_FAILURE_LIMIT = 10
+GUESSES_AN_ACCOUNT = 100  # in the same time, from all addresses that it was never logged on from
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_LOCKOUT_CALLABLE = "console.views.locked_out"
+AXES_CLIENT_IP_CALLABLE = "console.access.client_address"
 AXES_ENABLE_ADMIN = False
+AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken", "current_password", "new_password", "otp_token"]
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
 
 SESSION_ENGINE = "console.sessions"
-SESSION_COOKIE_AGE = 8 * 60 * 60
+SESSION_COOKIE_AGE = 15 * 60  # idle; the cookie itself ends with the browser
+SESSION_SECONDS = 8 * 60 * 60  # from the log-on, however busy
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_NAME = "__Host-sessionid" if HTTPS else "sessionid"
 CSRF_COOKIE_NAME = "__Host-csrftoken" if HTTPS else "csrftoken"
@@ -151,7 +167,10 @@ CSRF_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "console.views.csrf_failure"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 
-SECURE_SSL_REDIRECT = False  # the proxy in front redirects
+# Which requests came over TLS, gunicorn knows from a trusted proxy's X-Forwarded-Proto (console.gunicorn_conf).
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SILENCED_SYSTEM_CHECKS = ["security.W021"]  # whether a domain joins the browsers' preload list is its owner's to say
 SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_REFERRER_POLICY = "same-origin"
@@ -170,12 +189,18 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
+# Where mail to owners goes; without it none is sent.
+vars().update(env.email_url("EMAIL_URL", default="dummymail://"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", "console@localhost")
+
 LANGUAGE_CODE = "en"
 TIME_ZONE = env.str("TIME_ZONE", "UTC")
 USE_I18N = True
 USE_TZ = True
 
 STATIC_URL = "/static/"
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
@@ -183,13 +208,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "handlers": {"console": {"class": "logging.StreamHandler"}},
-    "root": {"handlers": ["console"], "level": "WARNING"},
-    "loggers": {"django": {"handlers": [], "level": "WARNING"}},
-}
+LOGGING = logs.CONFIG
 
 # Whose word for a caller's address is taken (the last of X-Forwarded-For); "unix" for a Unix socket.
 TRUSTED_PROXIES: list[str] = env.list("TRUSTED_PROXIES", default=[])

@@ -61,6 +61,12 @@ def first_account() -> str:
     return "as set by CONSOLE_ROOT_PASSWORD" if given else f"{password}   (shown only now)"
 
 
+def check_vault() -> None:
+    from console.models import VaultKey
+
+    VaultKey.check_all()
+
+
 def port_of(name: str, default: int) -> int:
     """The port to listen on. Raises StartError where it is none or is taken."""
     try:
@@ -96,7 +102,8 @@ def serve(ports: dict[str, int]) -> int:
         for name, (_, _, conf, application) in SERVERS.items():
             command = [sys.executable, "-m", "gunicorn", "-c", conf, "-b", f"{HOST}:{ports[name]}", application]
             servers.append(subprocess.Popen(command, start_new_session=True))
-        servers.append(subprocess.Popen([sys.executable, "manage.py", "meter"], start_new_session=True))
+        for name in ("housekeep", "meter"):
+            servers.append(subprocess.Popen([sys.executable, "manage.py", name], start_new_session=True))
         for server, port in zip(servers, ports.values(), strict=False):
             wait_until_serving(server, port)
         for name, port in ports.items():
@@ -127,6 +134,7 @@ def main() -> int:
         ports = {name: port_of(variable, default) for name, (variable, default, _, _) in SERVERS.items()}
         django.setup()
         call_command("migrate", verbosity=0)
+        check_vault()
         call_command("collectstatic", interactive=False, verbosity=0)
         return serve(ports)
     except KeyboardInterrupt:

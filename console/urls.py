@@ -1,18 +1,27 @@
 """Every address. One without `open_to` needs the whole log-on (console.access)."""
 
 from django.contrib import admin
-from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
-from console import health, views
+from apikeys import leaks
+from console import activity, health, invitations, views
 from console.access import Access, open_to
 
 console = [
     path("login/", open_to(Access.ANYONE, views.LogOn.as_view()), name="logon"),
     path("login/verify/", open_to(Access.PASSWORD, views.Verify.as_view()), name="verify"),
-    path("logout/", open_to(Access.ANYONE, LogoutView.as_view()), name="logout"),
+    path(
+        "invitation/<int:user_id>/<slug:token>/",
+        open_to(Access.ANYONE, invitations.Invitation.as_view()),
+        name="invitation",
+    ),
+    path("logout/", open_to(Access.ANYONE, views.LogOut.as_view()), name="logout"),
     path("security/", views.Security.as_view(), name="security"),
     path("security/authenticator/", open_to(Access.PASSWORD, views.Enrol.as_view()), name="authenticator"),
+    path("activity/", activity.Activity.as_view(), name="activity"),
+    path("activity/csv/", activity.ActivityCsv.as_view(), name="activity-csv"),
+    path("security/password/", views.Password.as_view(), name="password"),
+    path("security/sessions/", views.Sessions.as_view(), name="sessions"),
     path("security/recovery-codes/", views.NewRecoveryCodes.as_view(), name="recovery-codes"),
 ]
 
@@ -23,6 +32,7 @@ urlpatterns = [
     path("", open_to(Access.ANYONE, views.Home.as_view())),
     path("", include((console, "console"))),
     path("api-keys/", include("apikeys.urls")),
+    path("leaked-keys", open_to(Access.ANYONE, leaks.report)),
     path("admin/", admin.site.urls),
     path("healthz", open_to(Access.ANYONE, health.healthz)),
     path("readyz", open_to(Access.ANYONE, health.readyz)),

@@ -11,6 +11,7 @@ import secrets
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+MAX_DIGEST_KEYS = 8  # each costs the gate a look-up
 NONCE_BYTES = 12  # NIST SP 800-38D: 96 random bits a message
 
 
@@ -18,9 +19,10 @@ class VaultError(Exception):
     """A stored secret cannot be opened: its row was altered or moved, or its key is missing."""
 
 
-def new_key() -> str:
-    """A first key, as the text that VAULT_KEYS and DIGEST_KEYS take."""
-    return "1:" + base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+def new_key(keys: str = "") -> str:
+    """`keys` and one more, as the text that VAULT_KEYS and DIGEST_KEYS take."""
+    version = max(parse_keys("keys", keys)) + 1 if keys else 1
+    return f"{keys},{version}:".lstrip(",") + base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
 def parse_keys(name: str, text: str) -> dict[int, bytes]:
@@ -43,8 +45,15 @@ class Vault:
     """AES-256-GCM for what is shown again, HMAC-SHA-256 for what is only recognised."""
 
     def __init__(self, vault_keys: str, digest_keys: str) -> None:
-        self._ciphers = {v: AESGCM(key) for v, key in parse_keys("VAULT_KEYS", vault_keys).items()}
-        self._digest_keys = parse_keys("DIGEST_KEYS", digest_keys)
+        vault, self._digest_keys = parse_keys("VAULT_KEYS", vault_keys), parse_keys("DIGEST_KEYS", digest_keys)
+        if len(self._digest_keys) > MAX_DIGEST_KEYS:
+            raise ValueError(f"DIGEST_KEYS has more than {MAX_DIGEST_KEYS} keys; take out the oldest.")
+        self._ciphers = {version: AESGCM(key) for version, key in vault.items()}
+        self.fingerprints = {
+            (name, version): hmac.digest(key, b"fingerprint", "sha256")
+            for name, keys in (("VAULT_KEYS", vault), ("DIGEST_KEYS", self._digest_keys))
+            for version, key in keys.items()
+        }
 
     def seal(self, place: str, secret: bytes) -> bytes:
         """Version (2 bytes), nonce (12), ciphertext and tag (16). `place` names the row and the field it is for:
@@ -53,6 +62,10 @@ class Vault:
         nonce = secrets.token_bytes(NONCE_BYTES)
         header = version.to_bytes(2, "big")
         return header + nonce + cipher.encrypt(nonce, secret, header + place.encode())
+
+    def newest(self, box: bytes) -> bool:
+        """Whether it is sealed with the newest key."""
+        return int.from_bytes(box[:2], "big") == max(self._ciphers)
 
     def open(self, place: str, box: bytes) -> bytes:
         """What `seal` was given. Raises VaultError."""

@@ -1,25 +1,39 @@
 """The log-on in two steps, and the factors."""
 
+import unicodedata
+from datetime import timedelta
 from functools import cached_property
 from io import BytesIO
 from typing import Any
 
 import django_otp
 import qrcode
+from axes.models import AccessAttempt
 from django import forms
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import authenticate, update_session_auth_hash
 from django.contrib.auth.forms import AuthenticationForm
-from django.contrib.auth.views import LoginView
+from django.contrib.auth.password_validation import validate_password
+from django.contrib.auth.views import LoginView, LogoutView
+from django.db import transaction
+from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
+from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 from django.views.generic import RedirectView, TemplateView, View
 from qrcode.image.svg import SvgPathImage
 
-from console.access import log_on_step, next_address, user_of
-from console.models import Authenticator, CodeRefused, RecoveryCodes
+from console import ledger, sessions
+from console.access import client_address, log_on_step, next_address, user_of
+from console.ledger import Entry, Kind
+from console.models import Authenticator, CodeRefused, Factor, RecoveryCodes, User
 from console.security import MALFORMED, SecurityForm, is_totp
+from console.sessions import Session
 
+KNOWN = timedelta(days=90)  # for how long an address counts as one that its owner logs on from
 ENROLLING_SESSION_KEY = "enrolling"  # the id of the authenticator that this session is about to confirm
 
 
@@ -52,14 +66,64 @@ class LogOn(LoginView):
     def get_redirect_url(self, request: HttpRequest | None = None) -> str:
         return next_address(self.request)
 
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if guessed_too_often(name_given(request), client_address(request)):
+            return locked_out(request)
+        return super().post(request, *args, **kwargs)
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        response = super().form_valid(form)
+        sessions.begin(self.request)
+        return response
+
     def form_invalid(self, form: forms.BaseForm) -> HttpResponse:
-        return self.render_to_response(self.get_context_data(form=form), status=422)
+        response = self.render_to_response(self.get_context_data(form=form), status=422)
+        return recording(response, Kind.PASSWORD_REFUSED, self.request)
+
+
+def name_given(request: HttpRequest) -> str:
+    """The user name that a log-on was tried with, as the form reads it; of whoever is logged on, his own."""
+    if request.user.is_authenticated:
+        return user_of(request).get_username()
+    return unicodedata.normalize("NFKC", request.POST.get("username", "").strip())
+
+
+def guessed_too_often(name: str, address: str | None) -> bool:
+    """Whether that user name is being guessed at from many addresses. Where its owner has logged on from before is not
+    asked, so that no stranger can lock an owner out."""
+    if "\0" in name:
+        return False
+    now = timezone.now()
+    since = now - timedelta(hours=settings.AXES_COOLOFF_TIME)
+    tries = AccessAttempt.objects.filter(username=name, attempt_time__gt=since)
+    if (tries.aggregate(sum=Sum("failures_since_start"))["sum"] or 0) < settings.GUESSES_AN_ACCOUNT:
+        return False
+    known = Entry.objects.filter(kind=Kind.LOGGED_ON, who=name, address=address, at__gt=now - KNOWN)
+    return not known.exists()
+
+
+def recording(response: HttpResponse, kind: Kind, request: HttpRequest) -> HttpResponse:
+    """`response`, and a log-on that failed goes to the ledger of the account that was meant, if there is one: once the
+    answer is out, so that its time does not tell which user names there are."""
+    name, origin = name_given(request), ledger.here()
+
+    def record() -> None:
+        user = User.objects.filter(username=name).first() if "\0" not in name else None
+        if user:
+            with ledger.acting(origin), transaction.atomic():
+                ledger.record(kind, user, who=user.get_username())
+
+    response._resource_closers.append(record)  # type: ignore[attr-defined]
+    return response
 
 
 def locked_out(request: HttpRequest, *args: Any) -> HttpResponse:
     """The log-on page where a user name is locked for this address (django-axes)."""
     locked = "Too many wrong passwords for this user name from this address. Try again in at most 15 minutes."
-    return render(request, "console/logon.html", {"form": LogOnForm(request), "locked": locked}, status=429)
+    page = render(request, "console/logon.html", {"form": LogOnForm(request), "locked": locked}, status=429)
+    if getattr(request, "axes_failures_since_start", None):  # it was this attempt that locked it
+        return recording(page, Kind.LOCKED_OUT, request)
+    return page
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
@@ -81,10 +145,19 @@ def server_error(request: HttpRequest) -> HttpResponse:
     return plain_page(request, 500)
 
 
-def verify_session(request: HttpRequest, factor: django_otp.models.Device) -> None:
+def verify_session(request: HttpRequest, factor: Factor) -> None:
     """The log-on's second step is done: under a new session key, as after the first."""
+    with transaction.atomic():
+        ledger.record(Kind.LOGGED_ON, user_of(request), factor=factor.name)
     request.session.cycle_key()
     django_otp.login(request, factor)
+
+
+class LogOut(LogoutView):
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = super().post(request, *args, **kwargs)
+        response.headers["Clear-Site-Data"] = '"cache", "cookies", "storage"'
+        return response
 
 
 class Verify(View):
@@ -172,7 +245,7 @@ class Enrol(View):
         if self.replacing and current.authenticate(user_of(request)) is None:
             return self.page(form, current, current.status)
         try:
-            codes = self.pending.confirm(replacing=self.replacing)
+            codes = self.pending.confirm(replacing=self.replacing, session=request.session.session_key)
         except CodeRefused as refused:
             form.add_error("otp_token", str(refused))
             return self.page(form, current, refused.status)
@@ -226,3 +299,89 @@ class NewRecoveryCodes(View):
             return render(request, "console/new_recovery_codes.html", {"form": form}, status=form.status)
         codes = RecoveryCodes.issue(user_of(request))
         return render(request, "console/recovery_codes.html", {"codes": codes, "next": next_address(request)})
+
+
+class PasswordForm(SecurityForm):
+    current_password = forms.CharField(
+        strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password", "autofocus": True})
+    )
+    new_password = forms.CharField(
+        strip=False, max_length=4096, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"})
+    )
+    field_order = ["current_password", "new_password", "otp_token"]
+
+    def __init__(self, request: HttpRequest, *args: Any) -> None:
+        super().__init__(*args)
+        self.request = request
+        del self.fields["otp_token"].widget.attrs["autofocus"]
+
+    def clean_current_password(self) -> str:
+        password: str = self.cleaned_data["current_password"]
+        if authenticate(self.request, username=user_of(self.request).get_username(), password=password) is None:
+            raise forms.ValidationError("This is not your password.")
+        return password
+
+    def clean_new_password(self) -> str:
+        password: str = self.cleaned_data["new_password"]
+        validate_password(password, user_of(self.request))
+        return password
+
+
+class Password(View):
+    """A new password, for the old one and a code; it ends all other sessions."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return render(request, "console/password.html", {"form": PasswordForm(request)})
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        form, user = PasswordForm(request, request.POST), user_of(request)
+        if form.authenticate(user) is None:
+            page = render(request, "console/password.html", {"form": form}, status=form.status)
+            return recording(page, Kind.PASSWORD_REFUSED, request) if form.has_error("current_password") else page
+        with transaction.atomic():
+            ledger.record(Kind.PASSWORD_CHANGED, user, detail=f"of {user}")
+            user.set_password(form.cleaned_data["new_password"])
+            user.save(update_fields=["password"])
+            user.sessions.exclude(session_key=request.session.session_key).delete()
+        update_session_auth_hash(request, user)
+        messages.success(request, "Your password is changed. All your other sessions are ended.")
+        return redirect("console:security")
+
+
+class SessionsForm(SecurityForm):
+    """Which sessions to end."""
+
+    session = forms.MultipleChoiceField(error_messages={"required": "Choose the sessions to end."})
+
+    def __init__(self, others: list[Session], *args: Any) -> None:
+        super().__init__(*args)
+        self.fields["session"].choices = [(other.name, other.name) for other in others]  # type: ignore[attr-defined]
+
+
+class Sessions(View):
+    """Where one is logged on, to be ended after security authentication (OWASP ASVS 7.5.2)."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        live = user_of(request).sessions.filter(expire_date__gt=timezone.now()).order_by("-seen_at")
+        self.others = [session for session in live if session.session_key != request.session.session_key]
+        self.sessions = list(live)
+        return super().dispatch(request, *args, **kwargs)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return self.page(SessionsForm(self.others))
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        form, user = SessionsForm(self.others, request.POST), user_of(request)
+        if form.authenticate(user) is None:
+            return self.page(form, form.status)
+        with transaction.atomic():
+            for session in self.others:
+                if session.name in form.cleaned_data["session"]:
+                    ledger.record(Kind.SESSION_ENDED, user, detail=f"of {user}, {session.address}"[:200])
+                    session.delete()
+        messages.success(request, "The chosen sessions are ended.")
+        return redirect("console:sessions")
+
+    def page(self, form: SessionsForm, status: int = 200) -> HttpResponse:
+        context = {"form": form, "sessions": self.sessions, "chosen": form["session"].value() or []}
+        return render(self.request, "console/sessions.html", context, status=status)

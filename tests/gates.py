@@ -90,10 +90,12 @@ class Gate:
         except OSError:
             return False
 
-    def send(self, request: bytes) -> bytes:
+    def send(self, request: bytes, half_close: bool = False) -> bytes:
         """What comes back on a connection of its own, until it ends or is silent for long."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as caller:
             caller.sendall(request)
+            if half_close:
+                caller.shutdown(socket.SHUT_WR)
             received = b""
             while part := caller.recv(65536):
                 received += part

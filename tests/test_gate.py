@@ -4,30 +4,29 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import socket
+import struct
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from django.conf import settings
 from django.db import connection
 
 from apikeys import keyformat
-from apikeys.lookup import Answer, Found, PostgresLookup
+from apikeys.gate_worker import RESERVED_FILES
+from apikeys.lookup import UNAVAILABLE, Answer, Found, PostgresLookup
 from apikeys.models import ApiKey
+from tests.conftest import only_postgres
 from tests.gates import Gate, database_url, new_key
 from tests.person import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def only_postgres(test: Callable[..., None]) -> Callable[..., None] | None:
-    """A test of what only PostgreSQL does (SQLite is asked within the loop, for each call alone): elsewhere there is
-    no such test, rather than one that asserts nothing."""
-    return test if connection.vendor == "postgresql" else None
 
 
 TOKEN = b"dashvector-auth-token: "
@@ -89,7 +88,12 @@ def test_every_odd_header_has_its_answer(gate: Gate) -> None:
     ]
     for headers, status in table:
         assert refusal(gate.ask(*headers)) == status, headers
-    for headers in ([TOKEN, bearer + secret], [TOKEN + secret, TOKEN + secret], [TOKEN + secret, bearer + other]):
+    for headers in (
+        [TOKEN, bearer + secret],
+        [TOKEN + secret, TOKEN + secret],
+        [TOKEN + b" \t" + secret + b"\t "],
+        [TOKEN + secret, bearer + other],
+    ):
         assert gate.ask(*headers)[0] == 200, headers
     for body in (gate.ask(TOKEN + secret[:-1] + b"-")[2], gate.ask(TOKEN + keyformat.new_secret().encode())[2]):
         assert b"sk-" not in body
@@ -104,11 +108,19 @@ def test_it_speaks_http(gate: Gate) -> None:
     call = b"GET /verify HTTP/1.1\r\nHost: gate\r\n" + TOKEN + secret + b"\r\n"
     pipelined = gate.send((call + b"\r\n") * 3 + call + b"Connection: close\r\n\r\n")
     assert pipelined.count(b"HTTP/1.1 200 OK") == 4
+    then_noise = gate.send((call + b"\r\n") * 2 + b"nonsense\r\n\r\n")
+    assert re.findall(rb"HTTP/1.1 (\d+)", then_noise) == [b"200", b"200", b"400"], "answers keep their order"
+    assert gate.send(call + b"Connection: close\r\n\r\nX").count(b"HTTP/1.1") == 1
+    half_closed = gate.send((call + b"\r\n") * 3, half_close=True)
+    assert half_closed.count(b"HTTP/1.1 200 OK") == 3
     assert gate.send(b"GET /verify HTTP/1.0\r\n" + TOKEN + secret + b"\r\n\r\n").startswith(b"HTTP/1.1 200 OK")
     with_body = b"POST /verify HTTP/1.1\r\nHost: gate\r\nContent-Length: 3\r\nConnection: close\r\n" + TOKEN + secret
     assert gate.send(with_body + b"\r\n\r\nabc").startswith(b"HTTP/1.1 200 OK")
     asked_first = gate.send(with_body + b"\r\nExpect: 100-continue\r\n\r\nabc")
     assert asked_first.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
+    assert gate.send(call.replace(b"/verify", b"http://gate/verify") + b"Connection: close\r\n\r\n")[9:12] == b"200"
+    in_trailer = b"POST /verify HTTP/1.1\r\nHost: gate\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert b"missing" in gate.send(in_trailer + b"0\r\n" + TOKEN + secret + b"\r\n\r\n")
     refused = gate.send(b"HEAD /verify HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n")
     assert refused.startswith(b"HTTP/1.1 401") and refused.endswith(b"\r\n\r\n")
     upgraded = gate.send(call + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
@@ -120,6 +132,92 @@ def test_it_speaks_http(gate: Gate) -> None:
         for part in (call[:10], call[10:40], call[40:] + b"Connection: close\r\n", b"\r\n"):
             slow.sendall(part)
         assert slow.recv(12) == b"HTTP/1.1 200"
+
+
+def metrics(gate: Gate) -> dict[str, float]:
+    text = gate.ask(path=b"/metrics")[2].decode()
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[0] != "#"}
+
+
+def test_its_metrics_are_of_all_workers(gate: Gate) -> None:
+    secret, (gone, deleted) = new_key()[1], new_key()
+    gone.delete()
+    before = metrics(gate)
+    for sent in (secret, secret, secret, deleted, keyformat.new_secret(), "nonsense", ""):
+        gate.status(sent)
+    for worker in gate.workers():
+        gate.kill_worker(worker)
+    wait_for(lambda: gate.answers())
+    after = metrics(gate)
+    grown = {name[25:-2]: after[name] - before[name] for name in after if name.startswith("gate_calls_total{")}
+    assert {name: grown[name] for name in ("accepted", "deleted", "unknown", "malformed", "unavailable")} == {
+        "accepted": 3,
+        "deleted": 1,
+        "unknown": 1,
+        "malformed": 1,
+        "unavailable": 0,
+    }
+    assert grown["missing"] >= 2 and grown["other"] >= 1
+    assert after["gate_call_seconds_count"] == after['gate_call_seconds_bucket{le="+Inf"}'] > 8
+    assert 0 < after["gate_call_seconds_sum"] < 60
+
+
+def test_its_metrics_tell_how_far_counting_lags(tmp_path: Path, transactional_db: None) -> None:
+    secret = new_key()[1]
+    with Gate(tmp_path, METERING_SECONDS="60") as gate:
+        assert metrics(gate)["gate_metering_files"] == metrics(gate)["gate_metering_lag_seconds"] == 0
+        gate.status(secret)
+        wait_for(lambda: metrics(gate)["gate_metering_lag_seconds"] > 0)
+        assert metrics(gate)["gate_metering_files"] == 1
+    assert not (tmp_path / "metering").exists() or not [*(tmp_path / "metering").iterdir()]
+
+
+NOT_FOUND = b"GET / HTTP/1.1\r\nHost: gate\r\n\r\n"
+
+
+def send_until_it_stands(gate: Gate, caller: socket.socket) -> int:
+    """Calls, and no answer is taken; how many bytes of them there was room for."""
+    sent = 0
+    with pytest.raises(TimeoutError):
+        while sent < 64 << 20:
+            sent += caller.send((NOT_FOUND * 1000)[sent % len(NOT_FOUND) :])
+    assert gate.status("") == 401
+    return sent
+
+
+def test_a_caller_who_takes_no_answers_is_not_read_on(gate: Gate) -> None:
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=1) as slow:
+        calls = send_until_it_stands(gate, slow) // len(NOT_FOUND)
+        answers, rest = 0, b""
+        while answers < calls:
+            part = rest + slow.recv(1 << 20)
+            answers += part.count(b"HTTP/1.1 404")
+            rest = part[-11:]
+    assert answers == calls
+
+
+def test_a_caller_who_never_takes_them_is_cut_off(gate: Gate) -> None:
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=1) as greedy:
+        send_until_it_stands(gate, greedy)
+        wait_for(lambda: broken(greedy))
+
+
+def test_after_noise_a_caller_is_cut_off(gate: Gate) -> None:
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=1) as noisy:
+        noisy.sendall(b"nonsense\r\n\r\n")
+        assert noisy.recv(65536).startswith(b"HTTP/1.1 400") and noisy.recv(65536) == b""
+        wait_for(lambda: broken(noisy))
+
+
+def broken(caller: socket.socket) -> bool:
+    """Whether the connection was closed against what it still sends."""
+    try:
+        caller.send(b"x")
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def test_a_call_that_never_comes_whole_is_ended(gate: Gate) -> None:
@@ -230,6 +328,11 @@ def test_past_its_connections_a_worker_answers_503(tmp_path: Path, transactional
             idle.sendall(b"GET /verify HTTP/1.1\r\nHost: gate\r\n\r\n")
             assert idle.recv(12) == b"HTTP/1.1 401"
         assert gate.status(secret) == 503
+        many = [
+            held.enter_context(socket.create_connection(("127.0.0.1", gate.port), timeout=20))
+            for _ in range(RESERVED_FILES)
+        ]
+        wait_for(lambda: any(map(broken, many)))
         held.close()
         wait_for(lambda: gate.status(secret) == 200)
 
@@ -258,26 +361,107 @@ def test_workers_end_when_their_master_is_killed(gate: Gate) -> None:
     wait_for(lambda: not any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers))
 
 
-@only_postgres
-def test_a_database_that_hangs_is_not_waited_for(gate: Gate) -> None:
-    secret = new_key()[1]
-    assert gate.status(secret) == 200
-    name = connection.settings_dict["NAME"]
+@contextlib.contextmanager
+def hanging_database() -> Iterator[None]:
+    """PostgreSQL's processes that the gate asks stand still."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pid FROM pg_stat_activity WHERE datname = %s AND query LIKE '%%ANY(%%' AND pid <> pg_backend_pid()",
-            [name],
+            [connection.settings_dict["NAME"]],
         )
         backends = [row[0] for row in cursor.fetchall()]
     assert backends
     for backend in backends:
         os.kill(backend, signal.SIGSTOP)
     try:
-        wait_for(lambda: gate.status(secret) == 503)
-        wait_for(lambda: {gate.status(secret) for _ in range(4)} == {200})  # over new connections
+        yield
     finally:
         for backend in backends:
             os.kill(backend, signal.SIGCONT)
+
+
+@only_postgres
+def test_a_database_that_hangs_is_not_waited_for(gate: Gate) -> None:
+    secret = new_key()[1]
+    assert gate.status(secret) == 200
+    with hanging_database():
+        wait_for(lambda: gate.status(secret) == 503)
+        wait_for(lambda: {gate.status(secret) for _ in range(4)} == {200})  # over new connections
+
+
+@only_postgres
+def test_a_question_longer_than_the_sockets_buffer_is_asked_whole(transactional_db: None) -> None:
+    key, secret = new_key()
+    digests = settings.VAULT.digests("api-key", secret)
+    answers: list[Answer] = []
+
+    async def ask() -> None:
+        lookup = PostgresLookup(database_url())
+        await lookup.open()
+        with socket.socket(fileno=os.dup(lookup.socket)) as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        for _ in range(20_000):
+            lookup.find(digests, answers.append)
+        while len(answers) < 20_000:
+            await asyncio.sleep(0.01)
+        lookup.close()
+
+    asyncio.run(ask())
+    assert {answer.key_id for answer in answers if isinstance(answer, Found)} == {key.id.bytes}
+    assert not [answer for answer in answers if not isinstance(answer, Found)]
+
+
+@only_postgres
+def test_a_question_that_cannot_be_sent_is_answered_unavailable(transactional_db: None) -> None:
+    answers: list[Answer] = []
+
+    async def ask() -> None:
+        lookup = PostgresLookup(database_url())
+        await lookup.open()
+        assert lookup.connection
+        lookup.connection.close()
+        lookup.find([b"x" * 32], answers.append)
+        while not answers:
+            await asyncio.sleep(0)
+        lookup.close()
+
+    asyncio.run(asyncio.wait_for(ask(), 20))
+    assert answers == [UNAVAILABLE]
+
+
+@only_postgres
+def test_calls_that_come_while_one_waits_are_answered_in_turn(tmp_path: Path, transactional_db: None) -> None:
+    secret = new_key()[1]
+    good = b"GET /verify HTTP/1.1\r\nHost: gate\r\n" + TOKEN + secret.encode() + b"\r\n\r\n"
+    last = b"GET /verify HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n"
+    with Gate(tmp_path, workers=1) as gate, contextlib.ExitStack() as held:
+        assert gate.status(secret) == 200
+
+        def connected() -> socket.socket:
+            return held.enter_context(socket.create_connection(("127.0.0.1", gate.port), timeout=20))
+
+        def send(caller: socket.socket, request: bytes) -> None:
+            """Until the worker has it: it answers another, who came later and needs no database."""
+            caller.sendall(request)
+            assert gate.status("") == 401
+
+        patient, hasty, noisy = connected(), connected(), connected()
+        with hanging_database():
+            send(patient, good)
+            send(patient, good)
+            send(patient, last)
+            send(noisy, good)
+            send(noisy, b"nonsense\r\n\r\n")
+            send(hasty, good)
+            hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            hasty.close()
+            assert gate.status("") == 401
+        for caller, statuses in ((patient, [b"200", b"200", b"401"]), (noisy, [b"200", b"400"])):
+            received = b""
+            while part := caller.recv(65536):
+                received += part
+            assert re.findall(rb"HTTP/1.1 (\d+)", received) == statuses
+        assert gate.status(secret) == 200
 
 
 def test_a_worker_told_to_stop_answers_who_is_there(gate: Gate) -> None:

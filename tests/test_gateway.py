@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from apikeys import gate, keyformat
+from tests.gates import Gate
 from tests.person import Person, wait_for
 from tests.servers import ROOT, Server, free_port, running
 
@@ -259,13 +260,35 @@ def test_a_refusal_says_why_in_the_form_of_the_service(gateway: Gateway, upstrea
         assert re.search(rf'^ +{status} +"{re.escape(message)}";$', conf, re.MULTILINE), status
 
 
+@contextlib.contextmanager
+def gate_port(says: str, folder: Path) -> Iterator[int]:
+    """The port of a gate that is not there, or that has more callers than it takes and answers 503."""
+    if says == "nothing":
+        yield free_port()
+        return
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(Gate(folder, workers=1, GATE_MAX_CONNECTIONS="1"))
+        held = stack.enter_context(socket.create_connection(("127.0.0.1", full.port), timeout=20))
+        held.sendall(b"GET /verify HTTP/1.1\r\nHost: gate\r\n\r\n")
+        assert held.recv(12) == b"HTTP/1.1 401"
+        yield full.port
+
+
+@pytest.mark.parametrize("says", ["nothing", "503"])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_without_the_gate_no_call_gets_through(
-    protocol: str, upstreams: tuple[int, int, Path], sdk_python: str, tmp_path: Path
+    says: str,
+    protocol: str,
+    upstreams: tuple[int, int, Path],
+    sdk_python: str,
+    tmp_path: Path,
+    transactional_db: None,
 ) -> None:
     before = len(seen(upstreams, protocol))
-    with Gateway(tmp_path / "nginx", free_port(), *upstreams[:2]).serving() as gateway, Sdk(sdk_python) as sdk:
-        refused = sdk.make(gateway, protocol, keyformat.new_secret())
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(gate_port(says, tmp_path / "gate"))
+        gateway = stack.enter_context(Gateway(tmp_path / "nginx", port, *upstreams[:2]).serving())
+        refused = stack.enter_context(Sdk(sdk_python)).make(gateway, protocol, keyformat.new_secret())
         assert (refused["good"], refused["code"]) == (False, UNAVAILABLE[protocol])
         answer = gateway.call(headers={"dashvector-auth-token": keyformat.new_secret()})
     assert answer.status_code == 503 and answer.headers["retry-after"] == "1"

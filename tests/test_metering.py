@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import threading
+import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -176,20 +177,59 @@ class TestFolding:
         assert fold_all() == 3
         assert [counted(key) for key in keys] == [(1, 0)] * 7
 
-    def test_calls_of_keys_that_the_database_does_not_know_are_said(
-        self, folder: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_file_whose_worker_died_before_its_first_count_is_empty(self, folder: Path) -> None:
         counter = CallCounter(folder)
-        counter.count(uuid.uuid4().bytes, True, "192.0.2.1")
+        counter.open(hour=1)
         counter.close()
-        assert fold_all() == 1
-        assert "Calls of 1 keys that this database does not know" in caplog.text
+        assert fold_all() == 1 and not Usage.objects.exists() and not [*folder.iterdir()]
 
     def test_another_file_is_set_aside(self, folder: Path) -> None:
         folder.mkdir()
         (folder / "x.calls").write_text("nonsense")
         assert fold_all() == 0
         assert [path.name for path in folder.iterdir()] == ["x.bad"]
+
+    def test_a_damaged_file_is_set_aside_and_the_others_are_folded(
+        self, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (key, _), counter = new_key(), CallCounter(folder)
+        for name in ("a-cut", "b-time", "c-good"):
+            counter.count(key.id.bytes, True, "192.0.2.1")
+            counter.close()
+            (path,) = [path for path in folder.iterdir() if len(path.stem) == 32]
+            path.rename(folder / f"{name}.calls")
+        cut, late = folder / "a-cut.calls", folder / "b-time.calls"
+        cut.write_bytes(cut.read_bytes()[:100])
+        data = bytearray(late.read_bytes())
+        data[64 + 32 : 64 + 40] = b"\xff" * 8
+        late.write_bytes(data)
+        (folder / "d-unreadable.calls").mkdir()
+        assert fold_all() == 1 and counted(key) == (1, 0)
+        assert sorted(path.name for path in folder.iterdir()) == ["a-cut.bad", "b-time.bad", "d-unreadable.calls"]
+        assert "d-unreadable.calls wait to be counted, it cannot be read" in caplog.text
+
+    def test_a_file_that_never_became_one_is_cleared_away(self, folder: Path) -> None:
+        folder.mkdir()
+        for name, age in (("old.new", 4000), ("young.new", 0)):
+            (folder / name).touch()
+            os.utime(folder / name, (time.time() - age,) * 2)
+        fold_all()
+        assert [path.name for path in folder.iterdir()] == ["young.new"]
+
+    def test_what_cannot_be_counted_stays_refused(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        counter = CallCounter(folder)
+
+        def fail(*words: object) -> None:
+            raise OSError("read-only")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Path, "rename", fail)
+            broken.setattr(Path, "unlink", fail)
+            for _ in range(3):
+                with pytest.raises(OSError, match="read-only"):
+                    counter.count(b"k" * 16, True, "192.0.2.1")
+        counter.count(b"k" * 16, True, "192.0.2.1")
+        counter.close()
 
     def test_two_writers_do_not_meet(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         counter = CallCounter(folder)
@@ -259,6 +299,6 @@ def test_a_file_full_of_keys_is_read_to_its_end(folder: Path, monkeypatch: pytes
         counter.count(key, False, "")
     counter.close()
     (path,) = folder.iterdir()
-    assert [(call.key_id, call.refused, call.last_at) for call in read_calls(path.read_bytes())] == [
+    assert [(call.key_id, call.refused, call.last_at) for call in read_calls(path.read_bytes())[1]] == [
         (key, 1, 0) for key in keys
     ]

@@ -5,11 +5,11 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
 
 from console.models import User
+from console.sessions import Session
 from tests.addresses import addresses
 from tests.conftest import Enrolled
 

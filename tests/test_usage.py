@@ -11,7 +11,7 @@ from hypothesis import given, strategies
 from pytest_django import Settings
 
 from apikeys.models import ApiKey, Usage
-from apikeys.usage import cell
+from console.ledger import cell
 from tests.conftest import Enrolled, verified_client
 
 NOON = datetime(2026, 6, 10, 12, 30, tzinfo=UTC)

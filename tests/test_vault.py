@@ -55,6 +55,14 @@ def test_keys_that_are_none_say_what_to_set(text: str) -> None:
         parse_keys("VAULT_KEYS", text)
 
 
+def test_too_many_digest_keys_are_told() -> None:
+    keys = new_key()
+    for _ in range(8):
+        keys = new_key(keys)
+    with pytest.raises(ValueError, match="DIGEST_KEYS has more than 8 keys"):
+        Vault(ONE, keys)
+
+
 def test_a_key_has_its_form() -> None:
     keys = {keyformat.new_secret() for _ in range(1000)}
     assert len(keys) == 1000

@@ -44,8 +44,9 @@ from apikeys.models import ApiKey  # noqa: E402
 
 def verify(request: HttpRequest) -> HttpResponse:
     digest = settings.VAULT.digests("api-key", request.headers.get("dashvector-auth-token", ""))[0]
-    key = ApiKey.objects.active().filter(digest=digest).first()
-    if key is None:
+    try:
+        key = ApiKey.objects.active().get(digest=digest)
+    except ApiKey.DoesNotExist:
         return HttpResponse(status=401)
     return HttpResponse(headers={"X-Account-Id": str(key.account_id), "X-Api-Key-Id": str(key.pk)})
 

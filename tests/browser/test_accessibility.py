@@ -56,10 +56,15 @@ def test_axe_finds_no_violation(context: BrowserContext) -> None:
     page.get_by_role("button", name="Confirm Deletion").click()
     check(page)
     verify(page, codes.pop())
+    page.get_by_text("Deleted keys").click()
     check(page)
     for address, title in (
         ("/api-keys/usage/", "Usage"),
+        ("/activity/", "Activity"),
+        ("/activity/?kind=locked+out", "Activity"),
         ("/security/", "Security"),
+        ("/security/sessions/", "Sessions"),
+        ("/security/password/", "Password"),
         ("/security/authenticator/", "Authenticator app"),
         ("/security/recovery-codes/", "New recovery codes"),
         ("/nothing-here", "Not found"),

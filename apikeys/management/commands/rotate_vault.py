@@ -1,0 +1,124 @@
+"""Move everything that is stored to the newest keys."""
+
+import os
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import models, transaction
+
+from apikeys.models import ApiKey
+from console import ledger
+from console.ledger import Kind
+from console.models import Authenticator, VaultKey
+from console.vault import Vault, VaultError, new_key
+
+BATCH = 200  # rows that are locked together
+WIDTH = 40  # of the progress bar
+
+
+class Command(BaseCommand):
+    help = (
+        "Encrypts all keys and factors again with the newest VAULT_KEYS, and digests keys with the newest DIGEST_KEYS. "
+        "The console and the gate stay in use meanwhile; killed, it goes on where it was when run again. First give "
+        "the new versions to every gate, then to every console: --add does that in secrets.env."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--add", action="store_true", help="only add a new version of both keys to secrets.env")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        VaultKey.check_all()
+        if options["add"]:
+            self.add()
+            return
+        sealed: list[models.QuerySet[Any]] = [
+            Authenticator.objects.all(),
+            ApiKey.objects.filter(sealed_secret__isnull=False),
+        ]
+        self.total, self.done, self.told = sum(rows.count() for rows in sealed), 0, 0
+        self.damaged: list[Authenticator | ApiKey] = []
+        moved = sum(self.rotate(rows) for rows in sealed)
+        self.show()
+        sys.stderr.write("\n")
+        if self.damaged:
+            raise CommandError(
+                f"{moved} moved; {len(self.damaged)} cannot be opened and are as they were (see the ledger). "
+                "Keep every version of VAULT_KEYS."
+            )
+        newest = max(version for name, version in settings.VAULT.fingerprints if name == "VAULT_KEYS")
+        VaultKey.objects.filter(name="VAULT_KEYS", version__lt=newest).delete()
+        self.stdout.write(f"{moved} moved, {self.done - moved} were in place.")
+        self.stdout.write("Older versions of VAULT_KEYS can be taken out now.")
+        self.stdout.write("Keep those of DIGEST_KEYS: deleted keys and unused recovery codes are recognised by them.")
+
+    def rotate(self, rows: models.QuerySet[Any]) -> int:
+        """Batch by batch, each in a transaction; how many rows were not in place."""
+        moved, last = 0, None
+        while True:
+            with transaction.atomic():
+                batch = list((rows.filter(pk__gt=last) if last else rows).order_by("pk").select_for_update()[:BATCH])
+                changed = [row for row in batch if self.renew(row)]
+                for row in changed:
+                    row.save()
+            self.tell_damaged()
+            if not batch:
+                return moved
+            last = batch[-1].pk
+            moved += len(changed)
+            self.done += len(batch)
+            self.show()
+
+    def renew(self, row: Authenticator | ApiKey) -> bool:
+        """Whether it was not in place, and could be opened."""
+        try:
+            secret = settings.VAULT.open(row.place, bytes(row.sealed_secret or b""))
+        except VaultError:
+            self.damaged.append(row)
+            return False
+        before = row.sealed_secret, getattr(row, "digest", None)
+        if not settings.VAULT.newest(bytes(row.sealed_secret or b"")):
+            row.sealed_secret = settings.VAULT.seal(row.place, secret)
+        if isinstance(row, ApiKey):
+            digest = settings.VAULT.digests("api-key", secret.decode())[0]
+            row.digest = digest if digest != bytes(row.digest) else row.digest
+        return before != (row.sealed_secret, getattr(row, "digest", None))
+
+    def tell_damaged(self) -> None:
+        for row in self.damaged[self.told :]:
+            if isinstance(row, ApiKey):
+                with transaction.atomic():
+                    ledger.record(Kind.KEY_DAMAGED, row.account, key=row, detail="It cannot be opened (rotation).")
+            else:
+                self.stderr.write(f"\nThe authenticator of {row.user} cannot be opened.")
+        self.told = len(self.damaged)
+
+    def show(self) -> None:
+        part = self.done / self.total if self.total else 1
+        bar = "#" * round(part * WIDTH)
+        sys.stderr.write(f"\r[{bar:{WIDTH}}] {part:4.0%}  {self.done:,} of {self.total:,}")
+        sys.stderr.flush()
+
+    def add(self) -> None:
+        """To secrets.env, whole or not at all."""
+        file: Path = settings.SECRETS_FILE
+        text = file.read_text() if file.exists() else ""
+        lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        for name in ("VAULT_KEYS", "DIGEST_KEYS"):
+            if lines.get(name) != os.environ.get(name):
+                raise CommandError(f"{name} is not from {file}. Add a version to it where it is set.")
+            lines[name] = new_key(lines[name])
+        try:
+            Vault(lines["VAULT_KEYS"], lines["DIGEST_KEYS"])
+        except ValueError as error:
+            raise CommandError(f"{error} Nothing was added.") from error
+        new = file.with_suffix(".new")
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=0o600), "w") as out:
+            out.writelines(f"{name}={value}\n" for name, value in lines.items())
+            out.flush()
+            os.fsync(out.fileno())
+        new.rename(file)
+        self.stdout.write(f"{file} has new versions. Keep a copy; restart the gates, then the consoles, then rotate.")

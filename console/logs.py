@@ -1,0 +1,76 @@
+"""Logs: a JSON object a line, on standard output, with the id of the request, and never with a key."""
+
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+from django.http import HttpRequest, HttpResponse
+
+SECRET = re.compile(r"sk-[0-9A-Za-z]{8,}")  # a key, whole or cut off, also one that was put where it does not belong
+INVITATION = re.compile(r"(/invitation/\d+/)[^/]+")
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+requests = logging.getLogger("console.requests")
+
+
+class JsonFormatter(logging.Formatter):
+    """`extra={"fields": {…}}` adds fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": request_id.get(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return SECRET.sub("sk-…", json.dumps(line, ensure_ascii=False))
+
+
+CONFIG = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "console.logs.JsonFormatter"}},
+    "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"}},
+    "root": {"handlers": ["out"], "level": "WARNING"},
+    "loggers": {
+        "console.requests": {"level": "INFO"},
+        "django": {"handlers": [], "level": "WARNING"},
+        "django.request": {"level": "ERROR"},  # what clients did wrong is in console.requests
+        "gunicorn.error": {"handlers": ["out"], "level": "WARNING", "propagate": False},
+        "gunicorn.access": {"handlers": [], "level": "ERROR", "propagate": False},
+    },
+}
+
+
+class RequestMiddleware:
+    """The outermost: gives a request its id, logs its answer, and adds the headers that every answer has."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        token, began = request_id.set(uuid.uuid4().hex), time.monotonic()
+        try:
+            response = self.get_response(request)
+            response.headers["X-Request-Id"] = request_id.get()
+            response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+            response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
+            fields = {
+                "method": request.method,
+                "path": INVITATION.sub(r"\1…", request.path),
+                "status": response.status_code,
+                "ms": round((time.monotonic() - began) * 1000, 1),
+                "address": request.META.get("REMOTE_ADDR", ""),
+            }
+            requests.info("answered", extra={"fields": fields})
+            return response
+        finally:
+            request_id.reset(token)

@@ -1,0 +1,102 @@
+"""Leaked keys: whoever has one whole can have it deleted, and learns nothing by it."""
+
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+from django.core.management import call_command
+from django.test import Client
+
+from apikeys import keyformat, leaks
+from apikeys.models import ApiKey, KeyDeleted
+from console.ledger import Entry, Kind
+from tests.conftest import Enrolled
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def made(owner: Enrolled) -> tuple[ApiKey, str]:
+    return ApiKey.objects.issue(owner, uuid.uuid4())
+
+
+def report(body: object, content_type: str = "application/json", **more: str) -> Any:
+    text = body if isinstance(body, str) else json.dumps(body)
+    client = Client(enforce_csrf_checks=True)
+    return client.post("/leaked-keys", text, content_type=content_type, **more)  # type: ignore[arg-type]
+
+
+def test_it_is_deleted_and_recorded(made: tuple[ApiKey, str]) -> None:
+    answer = report({"keys": [made[1], made[1], keyformat.new_secret(), "sk-nonsense"]})
+    assert (answer.status_code, answer.json()) == (202, {"received": 4})
+    key = ApiKey.objects.get()
+    assert key.deleted_at and key.sealed_secret is None
+    entry = Entry.objects.get(kind=Kind.KEY_LEAKED)
+    assert (entry.key_id, entry.who, entry.address) == (key.pk, "a leak report", "127.0.0.1")
+    assert report(made[1], "text/plain").json() == {"received": 1}
+
+
+def test_the_answer_tells_nothing(made: tuple[ApiKey, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    answers = [report({"keys": [secret]}) for secret in (made[1], made[1], keyformat.new_secret(), "nonsense")]
+    for answer in answers:
+        answer.headers.pop("X-Request-Id")
+    assert len({(answer.status_code, answer.content, str(answer.headers)) for answer in answers}) == 1
+    assert len(waits) == 4 and all(0 < wait <= leaks.SECONDS for wait in waits)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        ("", "text/plain"),
+        ("{", "application/json"),
+        ("[]", "application/json"),
+        ('{"keys": []}', "application/json"),
+        ('{"keys": [1]}', "application/json"),
+        ('{"keys": "sk-"}', "application/json"),
+        ("sk-x " * 101, "text/plain"),
+        ("s" * 70_000, "text/plain"),
+        ("[" * 60_000, "application/json"),
+    ],
+)
+def test_what_is_no_report_is_told_how(body: str, content_type: str) -> None:
+    answer = report(body, content_type)
+    assert answer.status_code == 400 and "or a key a line" in answer.json()["message"]
+
+
+def test_one_address_reports_only_so_often(made: tuple[ApiKey, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    with time_machine.travel("2026-03-01", tick=False) as clock:
+        statuses = [report({"keys": ["sk-x"]}).status_code for _ in range(11)]
+        assert statuses == [202] * 10 + [429]
+        assert report({"keys": [made[1]]}).headers["Retry-After"] == "60"
+        assert not ApiKey.objects.get().deleted_at
+        assert report({"keys": ["sk-x"]}, REMOTE_ADDR="192.0.2.1").status_code == 202
+        clock.shift(61)
+        assert report({"keys": [made[1]]}).status_code == 202
+    assert ApiKey.objects.get().deleted_at
+
+
+def test_only_post() -> None:
+    assert Client().get("/leaked-keys").status_code == 405
+
+
+def test_from_a_file(made: tuple[ApiKey, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = tmp_path / "found.txt"
+    found.write_text(f"{made[1]}\n{keyformat.new_secret()}\n")
+    call_command("revoke", str(found))
+    assert "1 of 2 deleted" in capsys.readouterr().out
+    assert Entry.objects.get(kind=Kind.KEY_LEAKED).who == "the command line"
+
+
+def test_somebody_else_was_faster(made: tuple[ApiKey, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def deleted(*words: object, **more: object) -> None:
+        raise KeyDeleted
+
+    monkeypatch.setattr(ApiKey, "delete", deleted)
+    assert leaks.revoke([made[1]], "") == 0

@@ -1,0 +1,422 @@
+"""The ledger: no change without its row, no row without its change, and no row that can be altered unseen."""
+
+import copy
+import csv
+import io
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.core.mail import EmailMessage
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, connection, transaction
+from django.db.models import F
+from django.test import Client
+from pytest_django import Settings
+
+from apikeys.models import ApiKey
+from console.ledger import Entry, Kind
+from console.mail import Mail
+from console.models import Authenticator, RecoveryCodes, User
+from tests.conftest import Enrolled, enrolled, only_postgres, verified_client
+from tests.person import PASSWORD, code
+
+pytestmark = pytest.mark.django_db
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+NEW_PASSWORD = "a quite different sentence"
+
+
+@dataclass
+class World:
+    """An owner with two browsers, a key, and codes to spend."""
+
+    owner: Enrolled
+    browser: Client
+    second: Client
+    key: ApiKey
+    code: str
+
+    def state(self) -> list[Any]:
+        """All that an action may change."""
+        owner = User.objects.get(pk=self.owner.pk)
+        return [
+            owner.password,
+            list(ApiKey.objects.values_list("pk", "deleted_at").order_by("pk")),
+            list(Authenticator.objects.filter(confirmed=True).values_list("pk", "user")),
+            len(RecoveryCodes.objects.get(user=owner).digests) == 10,  # spending one is no action
+            owner.sessions.filter(session_key=self.second.session.session_key).exists(),
+        ]
+
+
+@pytest.fixture
+def world(owner: Enrolled, codes: Iterator[str]) -> World:
+    key = ApiKey.objects.issue(owner, uuid.uuid4())[0]
+    next(codes)
+    RecoveryCodes.objects.filter(user=owner).update(digests=RecoveryCodes.objects.get(user=owner).digests[1:])
+    return World(owner, verified_client(owner), verified_client(owner), key, next(codes))
+
+
+def create(world: World) -> Any:
+    return world.browser.post("/api-keys/create/", {"request_id": uuid.uuid4()})
+
+
+def view(world: World) -> Any:
+    return world.browser.post(f"/api-keys/{world.key.id}/view/", {"otp_token": world.code})
+
+
+def delete(world: World) -> Any:
+    return world.browser.post(f"/api-keys/{world.key.id}/delete/", {"otp_token": world.code})
+
+
+def new_codes(world: World) -> Any:
+    return world.browser.post("/security/recovery-codes/", {"otp_token": world.code})
+
+
+def replace_authenticator(world: World) -> Any:
+    page = world.browser.get("/security/authenticator/")
+    if page.status_code != 200:
+        return page
+    data = {"otp_token": code(page.context["secret"]), "current-otp_token": world.code}
+    return world.browser.post("/security/authenticator/", data)
+
+
+def change_password(world: World) -> Any:
+    data = {"current_password": PASSWORD, "new_password": NEW_PASSWORD, "otp_token": world.code}
+    return world.browser.post("/security/password/", data)
+
+
+def end_session(world: World) -> Any:
+    names = [session.name for session in world.owner.sessions.filter(session_key=world.second.session.session_key)]
+    return world.browser.post("/security/sessions/", {"session": names, "otp_token": world.code})
+
+
+ACTIONS: dict[Kind, Callable[[World], Any]] = {
+    Kind.KEY_CREATED: create,
+    Kind.KEY_VIEWED: view,
+    Kind.KEY_DELETED: delete,
+    Kind.RECOVERY_CODES_MADE: new_codes,
+    Kind.FACTOR_ADDED: replace_authenticator,
+    Kind.FACTOR_REMOVED: replace_authenticator,
+    Kind.PASSWORD_CHANGED: change_password,
+    Kind.SESSION_ENDED: end_session,
+}
+
+
+class FailAt:
+    """An execute_wrapper: the n-th statement that writes fails."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.split(maxsplit=1)[0] in ("INSERT", "UPDATE", "DELETE"):
+            self.left -= 1
+            if self.left == 0:
+                raise DatabaseError("injected")
+        return execute(sql, params, many, context)
+
+
+@pytest.mark.parametrize("kind", ACTIONS)
+def test_whatever_fails_there_is_no_change_without_its_row_and_no_row_without_its_change(
+    kind: Kind, world: World
+) -> None:
+    world.browser.raise_request_exception = False
+    cookies = copy.deepcopy(world.browser.cookies)
+    before, rows = world.state(), Entry.objects.filter(kind=kind).count()
+    faults = 0
+    while True:
+        faults += 1
+        failing, undo = FailAt(faults), transaction.savepoint()
+        with connection.execute_wrapper(failing):
+            response = ACTIONS[kind](world)
+        connection.needs_rollback = False  # the test's own transaction goes on
+        recorded = Entry.objects.filter(kind=kind).count() - rows
+        if kind is Kind.KEY_VIEWED:
+            changed = b"api-key-value" in response.content
+            assert recorded or not changed
+        else:
+            changed = world.state() != before
+            assert bool(recorded) == changed, f"write {faults}"
+        if failing.left > 0:
+            break
+        transaction.savepoint_rollback(undo)
+        world.browser.cookies = copy.deepcopy(cookies)
+    assert faults >= 3 and recorded == 1 and changed, "with no fault it happens, once"
+
+
+class TestWhatIsRecorded:
+    def test_who_when_from_where_and_with_what(self, world: World) -> None:
+        world.browser.defaults |= {"HTTP_USER_AGENT": "Browser/1 \x1b[31m", "REMOTE_ADDR": "192.0.2.7"}
+        delete(world)
+        entry = Entry.objects.get(kind=Kind.KEY_DELETED)
+        assert (entry.who, entry.address, entry.browser) == ("owner", "192.0.2.7", "Browser/1 [31m")
+        assert (entry.factor, entry.key_id, entry.key) == ("Recovery codes", world.key.pk, world.key.hint)
+        assert entry.account == world.owner
+
+    def test_the_log_on_and_what_failed_of_it(self, owner: Enrolled, codes: Iterator[str]) -> None:
+        browser = Client()
+        browser.post("/login/", {"username": "owner", "password": "wrong"})
+        browser.post("/login/", {"username": "nobody", "password": "wrong"})
+        browser.post("/login/", {"username": "o\0", "password": "wrong"})
+        browser.post("/login/", {"username": "owner", "password": PASSWORD})
+        browser.post("/login/verify/", {"otp_token": "000000"})
+        browser.post("/login/verify/", {"otp_token": next(codes)})
+        found = Entry.objects.filter(account=owner).order_by("number").values_list("kind", "who", "factor")
+        assert list(found)[2:] == [
+            (Kind.PASSWORD_REFUSED, "owner", ""),
+            (Kind.CODE_REFUSED, "owner", "Authenticator app"),
+            (Kind.LOGGED_ON, "owner", "Recovery codes"),
+        ]
+
+    def test_a_lockout_once(self, owner: Enrolled) -> None:
+        browser = Client()
+        for _ in range(13):
+            browser.post("/login/", {"username": "owner", "password": "wrong"})
+        kinds = list(Entry.objects.values_list("kind", flat=True))
+        assert kinds.count(Kind.LOCKED_OUT) == 1 and kinds.count(Kind.PASSWORD_REFUSED) == 9
+
+    def test_refused_attempts(self, owner: Enrolled, mine: Client, ram_user: Enrolled) -> None:
+        for _ in range(4):
+            mine.post("/api-keys/create/", {"request_id": uuid.uuid4()})
+        verified_client(ram_user).post("/api-keys/create/", {"request_id": uuid.uuid4()})
+        by_ram_user, by_owner = Entry.objects.filter(account=owner, kind=Kind.KEY_REFUSED)
+        assert by_owner.detail.startswith("You have 3 of 3 API keys.")
+        assert by_ram_user.who == "ram-user"
+
+    def test_a_damaged_key(self, world: World, codes: Iterator[str]) -> None:
+        other = ApiKey.objects.issue(world.owner, uuid.uuid4())[0]
+        world.browser.raise_request_exception = False
+        ApiKey.objects.filter(pk=world.key.pk).update(sealed_secret=other.sealed_secret)
+        assert world.browser.post(f"/api-keys/{world.key.id}/view/", {"otp_token": world.code}).status_code == 500
+        swapped = ApiKey.objects.get(pk=other.pk)
+        ApiKey.objects.filter(pk=other.pk).update(digest=b"0" * 32)
+        response = world.browser.post(f"/api-keys/{swapped.id}/view/", {"otp_token": next(codes)})
+        assert response.status_code == 500 and b"api-key-value" not in response.content
+        assert "changed from outside" in response.content.decode()
+        assert Entry.objects.filter(kind=Kind.KEY_DAMAGED).count() == 2
+        assert not Entry.objects.filter(kind=Kind.KEY_VIEWED).exists()
+
+
+def damage(entry: Entry, **values: Any) -> None:
+    Entry.objects.filter(pk=entry.pk).update(**values)
+
+
+class TestItsProof:
+    @pytest.fixture
+    def rows(self, world: World) -> list[Entry]:
+        for _ in range(2):
+            create(world)
+        view(world)
+        enrolled("somebody else")
+        return list(Entry.objects.filter(account=world.owner).order_by("number"))
+
+    def test_it_holds(self, rows: list[Entry], capsys: pytest.CaptureFixture[str]) -> None:
+        call_command("verify_ledger")
+        said = capsys.readouterr().out
+        assert f"account owner: {len(rows)} rows, last hash {bytes(rows[-1].hash).hex()}" in said
+        assert "account somebody else: 2 rows" in said
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"who": "mallory"}, {"at": NOON}, {"address": "192.0.2.9"}, {"hash": b"0" * 32}, {"detail": "x"}],
+        ids=str,
+    )
+    def test_a_changed_row_is_named(self, change: dict[str, Any], rows: list[Entry]) -> None:
+        damage(rows[2], **change)
+        with pytest.raises(CommandError, match="account owner: row 3 was changed"):
+            call_command("verify_ledger")
+
+    def test_a_row_taken_out_is_named(self, rows: list[Entry]) -> None:
+        rows[2].delete()
+        with pytest.raises(CommandError, match="row 3 is missing; row 4 stands in its place"):
+            call_command("verify_ledger", "--account=owner")
+
+    def test_swapped_rows_are_named(self, rows: list[Entry]) -> None:
+        damage(rows[1], number=99)
+        damage(rows[2], number=2)
+        damage(rows[1], number=3)
+        with pytest.raises(CommandError, match="row 2 was changed"):
+            call_command("verify_ledger")
+
+    def test_rows_cut_off_the_end_show_by_a_hash_kept_elsewhere(self, rows: list[Entry]) -> None:
+        head = bytes(rows[-1].hash).hex()
+        call_command("verify_ledger", "--account=owner", f"--head={head}")
+        rows[-1].delete()
+        call_command("verify_ledger", "--account=owner")
+        with pytest.raises(CommandError, match="cut off the end"):
+            call_command("verify_ledger", "--account=owner", f"--head={head}")
+
+    def test_words_that_cannot_be_right(self) -> None:
+        with pytest.raises(CommandError, match="no such root account"):
+            call_command("verify_ledger", "--account=nobody")
+        User.objects.create(username="a")
+        User.objects.create(username="b")
+        with pytest.raises(CommandError, match="--head needs --account"):
+            call_command("verify_ledger", "--head=00")
+
+    @pytest.mark.parametrize("address", ["::ffff:192.0.2.7", "fe80::1%eth0", "2001:DB8::1", "nonsense"])
+    def test_it_holds_whatever_the_address_looked_like(self, address: str, world: World) -> None:
+        world.browser.defaults["REMOTE_ADDR"] = address
+        create(world)
+        call_command("verify_ledger")
+        shown = Entry.objects.filter(kind=Kind.KEY_CREATED).values_list("address", flat=True)[0]
+        assert shown in ("192.0.2.7", "fe80::1", "2001:db8::1", None)
+
+    def test_offline_from_an_export(
+        self, rows: list[Entry], world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        export = tmp_path / "activity.csv"
+        export.write_bytes(world.browser.get("/activity/csv/").content)
+        with connection.execute_wrapper(FailAt(1)):
+            call_command("verify_ledger", export)
+        assert f"{len(rows)} rows, last hash {bytes(rows[-1].hash).hex()}" in capsys.readouterr().out
+        lines = export.read_bytes().splitlines(keepends=True)
+        export.write_bytes(b"".join(lines[:3] + [lines[3].replace(b"the command", b"one command")] + lines[4:]))
+        with pytest.raises(CommandError, match="row 3 was changed"):
+            call_command("verify_ledger", export)
+        export.write_bytes(b"".join(lines[:3] + [b"3,x\r\n"]))
+        with pytest.raises(CommandError, match="row 3 has no hash"):
+            call_command("verify_ledger", export)
+        export.write_bytes(world.browser.get("/activity/csv/?kind=key created").content)
+        with pytest.raises(CommandError, match="row 1 is missing"):
+            call_command("verify_ledger", export)
+        export.write_bytes(lines[0] + b"ab\r\n")
+        with pytest.raises(CommandError, match="row 1 has no hash"):
+            call_command("verify_ledger", export)
+        export.write_text("nonsense")
+        with pytest.raises(CommandError, match="not an export"):
+            call_command("verify_ledger", export)
+        with pytest.raises(CommandError, match="Cannot read"):
+            call_command("verify_ledger", tmp_path / "none.csv")
+
+    def test_cells_that_a_spreadsheet_would_run_are_proved_as_they_are_exported(self, world: World) -> None:
+        world.browser.post("/api-keys/create/", {"request_id": uuid.uuid4()}, HTTP_USER_AGENT='=1+1, "x"')
+        export = world.browser.get("/activity/csv/").content.decode()
+        assert "'=1+1" in export and ",=1" not in export
+        last = list(csv.reader(io.StringIO(export)))[-1]
+        assert last[6] == '\'=1+1, "x"'
+        call_command("verify_ledger")
+
+
+@only_postgres
+def test_the_role_of_the_application_needs_no_update_or_delete(world: World) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE application")
+        cursor.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO application")
+        cursor.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO application")
+        cursor.execute("REVOKE UPDATE, DELETE, TRUNCATE ON console_entry FROM application")
+        cursor.execute("SET ROLE application")
+        try:
+            assert create(world).status_code == 200
+            assert delete(world).status_code == 302
+            for statement in ("UPDATE console_entry SET who = ''", "DELETE FROM console_entry"):
+                with pytest.raises(DatabaseError, match="permission denied"), transaction.atomic():
+                    cursor.execute(statement)
+        finally:
+            cursor.execute("RESET ROLE")
+            cursor.execute("DROP OWNED BY application")
+            cursor.execute("DROP ROLE application")
+
+
+class TestActivityPage:
+    def test_it_shows_the_accounts_own_rows(self, world: World, other: Enrolled) -> None:
+        page = world.browser.get("/activity/").content.decode()
+        assert page.count("<tr data-number=") == Entry.objects.filter(account=world.owner).count()
+        assert world.key.hint in page
+        assert world.key.hint not in verified_client(other).get("/activity/").content.decode()
+
+    def test_filters(self, world: World) -> None:
+        create(world)
+        of_kind = world.browser.get("/activity/", {"kind": "key created"})
+        assert len(of_kind.context["object_list"]) == 2
+        of_key = world.browser.get("/activity/", {"key": str(world.key.pk)})
+        assert [entry.key_id for entry in of_key.context["object_list"]] == [world.key.pk]
+        assert len(world.browser.get("/activity/?kind=nonsense&key=nonsense").context["object_list"]) > 2
+        empty = world.browser.get("/activity/", {"kind": "locked out"}).content.decode()
+        assert "Nothing here." in empty
+
+    def test_pages_keep_the_filter(self, world: World) -> None:
+        for _ in range(60):
+            world.browser.post("/security/recovery-codes/", {"otp_token": "000000"})
+        first = world.browser.get("/activity/?kind=code refused").content.decode()
+        assert "?kind=code+refused&amp;page=2" in first and "Older" in first
+        assert "Newer" in world.browser.get("/activity/?kind=code+refused&page=2").content.decode()
+        assert world.browser.get("/activity/?page=99").status_code == 404
+
+    def test_a_ram_user_is_told_why_not(self, ram_user: Enrolled) -> None:
+        for address in ("/activity/", "/activity/csv/"):
+            response = verified_client(ram_user).get(address)
+            assert response.status_code == 403
+            assert "ask the owner of the root account owner" in response.content.decode()
+
+
+class TestMail:
+    @pytest.fixture(autouse=True)
+    def address(self, world: World) -> None:
+        User.objects.filter(pk=world.owner.pk).update(email="owner@example.org")
+
+    @pytest.mark.parametrize(
+        ("kind", "says"),
+        [
+            (Kind.KEY_VIEWED, "was viewed"),
+            (Kind.KEY_DELETED, "was deleted"),
+            (Kind.FACTOR_ADDED, "A new factor is in force: Authenticator app of owner."),
+            (Kind.PASSWORD_CHANGED, "The password of owner was changed."),
+        ],
+    )
+    def test_the_owner_is_told(self, kind: Kind, says: str, world: World) -> None:
+        ACTIONS[kind](world)
+        assert not mail.outbox
+        call_command("housekeep", "--once")
+        told = [sent for sent in mail.outbox if says in sent.body]
+        assert len(told) == 1 and told[0].to == ["owner@example.org"]
+        assert "/activity/" in told[0].body and not Mail.objects.exists()
+
+    def test_of_a_lockout(self, world: World) -> None:
+        for _ in range(11):
+            Client().post("/login/", {"username": "owner", "password": "wrong"})
+        call_command("housekeep", "--once")
+        assert [sent.subject for sent in mail.outbox] == ["Locked out: owner"]
+
+    def test_a_change_that_failed_tells_nobody(self, world: World) -> None:
+        world.browser.raise_request_exception = False
+        with connection.execute_wrapper(lambda *words: fail_on("apikeys_apikey", *words)):
+            assert delete(world).status_code == 500
+        assert not Mail.objects.exists()
+
+    def test_two_senders_send_a_mail_once(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        delete(world)
+        Mail.objects.create(to="x@example.org", subject="x", body="x")
+        monkeypatch.setattr(EmailMessage, "send", lambda mail: Mail.objects.update(attempts=F("attempts") + 1))
+        call_command("housekeep", "--once")
+        assert Mail.objects.count() == 1, "the other sender has that one"
+
+    def test_a_server_that_is_down_loses_nothing_and_blocks_nobody(
+        self, world: World, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        settings.EMAIL_BACKEND, settings.EMAIL_HOST, settings.EMAIL_PORT = (
+            "django.core.mail.backends.smtp.EmailBackend",
+            "127.0.0.1",
+            1,
+        )
+        assert delete(world).status_code == 302
+        call_command("housekeep", "--once")
+        waiting = Mail.objects.get()
+        assert waiting.attempts == 1 and "mail server does not take it" in caplog.text
+        settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+        call_command("housekeep", "--once")
+        assert not mail.outbox, "it waits before it is tried again"
+        Mail.objects.update(due_at="2020-01-01T00:00:00Z")
+        call_command("housekeep", "--once")
+        assert len(mail.outbox) == 1 and not Mail.objects.exists()
+
+
+def fail_on(table: str, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+    if sql.startswith(f'UPDATE "{table}"'):
+        raise DatabaseError("injected")
+    return execute(sql, params, many, context)

@@ -1,0 +1,241 @@
+"""What operators can do, and what they can never see."""
+
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+from django.core import mail
+from django.core.management import call_command
+from django.test import Client
+
+from apikeys.models import ApiKey
+from console.invitations import invite
+from console.ledger import Entry, Kind
+from console.models import Authenticator, RecoveryCodes, User
+from tests.conftest import Enrolled, enrolled, verified_client
+from tests.gates import Gate, new_key
+from tests.person import PASSWORD
+
+pytestmark = pytest.mark.django_db
+USERS, KEYS = "/admin/console/user/", "/admin/apikeys/apikey/"
+
+
+@pytest.fixture
+def operator() -> Client:
+    return verified_client(enrolled("operator", is_staff=True))
+
+
+def act(operator: Client, action: str, *users: User, address: str = USERS) -> Any:
+    return operator.post(address, {"action": action, "_selected_action": [user.pk for user in users]}, follow=True)
+
+
+def add(operator: Client, **fields: object) -> Any:
+    return operator.post(f"{USERS}add/", {"username": "newcomer", "email": "new@example.org", "account": ""} | fields)
+
+
+def link_in(answer: Any) -> str:
+    (link,) = re.findall(r'class="invitation">http://[^/]+([^<]+)<', answer.content.decode())
+    return str(link)
+
+
+class TestInvitations:
+    def test_a_new_account_sets_its_own_password_once(self, operator: Client) -> None:
+        link = link_in(add(operator))
+        assert link not in operator.get(USERS).content.decode()
+        browser = Client()
+        assert "Welcome, newcomer" in browser.get(link).content.decode()
+        weak = browser.post(link, {"new_password": "short"})
+        assert weak.status_code == 422 and "at least 15 characters" in weak.content.decode()
+        assert browser.post(link, {"new_password": PASSWORD}).headers["Location"] == "/login/"
+        for answer in (browser.get(link), browser.post(link, {"new_password": "another long sentence"})):
+            assert answer.status_code == 410 and "This link is over" in answer.content.decode()
+        user = User.objects.get(username="newcomer")
+        assert user.check_password(PASSWORD) and user.is_root_account and not user.is_staff
+        kinds = Entry.objects.filter(account=user).order_by("number").values_list("kind", "who")
+        assert list(kinds) == [
+            (Kind.USER_CREATED, "operator"),
+            (Kind.INVITED, "operator"),
+            (Kind.PASSWORD_CHANGED, "newcomer"),
+        ]
+        after = browser.post("/login/", {"username": "newcomer", "password": PASSWORD}, follow=True)
+        assert "totp-secret" in after.content.decode()
+
+    def test_it_is_good_for_a_day(self, operator: Client) -> None:
+        link = link_in(add(operator))
+        with time_machine.travel("2099-01-01"):
+            assert Client().get(link).status_code == 410
+        assert Client().get(link[:-2] + "/").status_code == 410
+        assert Client().get(link.replace("/invitation/", "/invitation/9")).status_code == 410
+
+    def test_another_only_where_there_is_no_password(self, operator: Client, owner: Enrolled) -> None:
+        add(operator)
+        user = User.objects.get(username="newcomer")
+        assert Client().get(link_in(act(operator, "invite_again", user, owner))).status_code == 200
+        with pytest.raises(ValueError, match="owner has a password already"):
+            invite(owner)
+        assert "only they can change it" in act(operator, "invite_again", owner).content.decode()
+
+    def test_a_ram_user(self, operator: Client, owner: Enrolled, ram_user: Enrolled) -> None:
+        assert add(operator, account=owner.pk).status_code == 200
+        assert User.objects.get(username="newcomer").account == owner
+        refused = add(operator, username="of-a-ram-user", account=ram_user.pk)
+        assert "Select a valid choice" in refused.content.decode()
+
+
+class TestHelp:
+    def test_a_lost_factor(self, operator: Client, owner: Enrolled, mine: Client) -> None:
+        User.objects.filter(pk=owner.pk).update(email="owner@example.org")
+        act(operator, "reset_factors", owner)
+        assert not Authenticator.objects.filter(user=owner).exists()
+        assert not RecoveryCodes.objects.filter(user=owner).exists()
+        assert mine.get("/api-keys/").status_code == 302
+        call_command("housekeep", "--once")
+        assert "all of owner, by an operator" in mail.outbox[0].body
+        browser = Client()
+        after = browser.post("/login/", {"username": "owner", "password": PASSWORD}, follow=True)
+        assert "totp-secret" in after.content.decode()
+
+    def test_a_lockout(self, operator: Client, owner: Enrolled) -> None:
+        browser = Client()
+        for _ in range(11):
+            browser.post("/login/", {"username": "owner", "password": "wrong"})
+        RecoveryCodes.objects.filter(user=owner).update(throttling_failure_count=9)
+        assert browser.post("/login/", {"username": "owner", "password": PASSWORD}).status_code == 429
+        act(operator, "lift_lockout", owner)
+        assert browser.post("/login/", {"username": "owner", "password": PASSWORD}).status_code == 302
+        assert RecoveryCodes.objects.get(user=owner).throttling_failure_count == 0
+        assert Entry.objects.filter(kind=Kind.LOCKOUT_LIFTED, who="operator", account=owner).exists()
+
+    def test_an_accounts_limits(self, operator: Client, owner: Enrolled, mine: Client) -> None:
+        address = f"{USERS}{owner.pk}/change/"
+        data = {"email": "operator@example.org", "max_active_keys": "5", "max_keys_a_day": ""}
+        assert operator.post(address, data).status_code == 302
+        assert operator.post(address, data).status_code == 302
+        statuses = [mine.post("/api-keys/create/", {"request_id": uuid.uuid4()}).status_code for _ in range(6)]
+        assert statuses == [200] * 5 + [409]
+        assert Entry.objects.get(kind=Kind.LIMITS_CHANGED).detail == "max_active_keys: 5, max_keys_a_day: None"
+        assert not User.objects.get(pk=owner.pk).email, "an operator cannot take an owner's mail"
+
+    def test_nobody_does_it_to_himself(self, operator: Client) -> None:
+        himself = User.objects.get(username="operator")
+        for action in ("disable", "reset_factors"):
+            assert "Not for yourself" in act(operator, action, himself).content.decode()
+        assert operator.get(USERS).status_code == 200
+
+
+class TestDisabling:
+    def test_sessions_and_ram_users_stop_at_once(
+        self, operator: Client, owner: Enrolled, mine: Client, ram_user: Enrolled
+    ) -> None:
+        member = verified_client(ram_user)
+        assert member.get("/security/").status_code == 200
+        act(operator, "disable", owner)
+        for browser in (mine, member):
+            assert browser.get("/security/").status_code == 302
+        for name in ("owner", "ram-user"):
+            answer = Client().post("/login/", {"username": name, "password": PASSWORD})
+            assert answer.status_code == 422 and "do not match" in answer.content.decode()
+        act(operator, "enable", owner)
+        assert Client().post("/login/", {"username": "ram-user", "password": PASSWORD}).status_code == 302
+
+    def test_no_key_is_made_by_a_request_under_way(self, owner: Enrolled) -> None:
+        User.objects.get(pk=owner.pk).set_active(False)
+        with pytest.raises(Exception, match="This account is disabled"):
+            ApiKey.objects.issue(owner, uuid.uuid4())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_keys_of_a_disabled_account_stop_at_the_gate_at_once(tmp_path: Path) -> None:
+    key, secret = new_key()
+    with Gate(tmp_path) as gate:
+        assert gate.status(secret) == 200
+        key.account.set_active(False)
+        answers = [gate.ask(b"dashvector-auth-token: " + secret.encode()) for _ in range(20)]
+        assert {(status, headers["x-api-key-status"]) for status, headers, _ in answers} == {(401, "deleted")}
+        key.account.set_active(True)
+        assert gate.status(secret) == 200
+
+
+class TestLeakedKeys:
+    def test_an_operator_deletes_one(self, operator: Client, owner: Enrolled) -> None:
+        User.objects.filter(pk=owner.pk).update(email="owner@example.org")
+        key = ApiKey.objects.issue(owner, uuid.uuid4())[0]
+        for deleted in ("1 deleted.", "0 deleted."):
+            data = {"action": "delete_leaked", "_selected_action": [key.pk]}
+            assert deleted in operator.post(KEYS, data, follow=True).content.decode()
+        assert Entry.objects.get(kind=Kind.KEY_LEAKED).who == "operator"
+        call_command("housekeep", "--once")
+        assert "was reported as leaked, and was deleted" in mail.outbox[0].body
+
+
+class TestWhatTheyNeverSee:
+    def test_no_page_shows_a_secret_a_digest_or_a_factor(self, operator: Client, owner: Enrolled) -> None:
+        key, secret = ApiKey.objects.issue(owner, uuid.uuid4())
+        factor, recovery = Authenticator.objects.get(user=owner), RecoveryCodes.objects.get(user=owner)
+        hidden = [
+            secret,
+            bytes(key.digest).hex(),
+            factor.secret_text,
+            *recovery.digests,
+            *owner.spare_codes,
+            owner.password,
+        ]
+        addresses = [
+            "/admin/",
+            USERS,
+            KEYS,
+            f"{USERS}{owner.pk}/change/",
+            f"{KEYS}{key.pk}/change/",
+            f"{USERS}{owner.pk}/history/",
+            f"{KEYS}{key.pk}/history/",
+            f"{USERS}?q=owner",
+        ]
+        for address in addresses:
+            answer = operator.get(address)
+            assert answer.status_code == 200, address
+            assert not [text for text in hidden if text in answer.content.decode()], address
+
+    def test_there_is_no_other_way_to_a_key_or_a_password(self, operator: Client, owner: Enrolled) -> None:
+        key = ApiKey.objects.issue(owner, uuid.uuid4())[0]
+        for address in (f"{KEYS}add/", f"{KEYS}{key.pk}/delete/", f"{USERS}{owner.pk}/delete/"):
+            assert operator.get(address).status_code == 403, address
+        assert operator.post(f"{KEYS}{key.pk}/change/", {"hint": "x"}).status_code == 403
+        operator.post(f"{USERS}{owner.pk}/change/", {"email": "", "is_staff": "on", "password": "x", "username": "x"})
+        assert not User.objects.get(username="owner").is_staff
+        assert operator.get("/admin/password_change/").headers["Location"] == "/security/password/"
+        assert operator.get(f"{USERS}?password__startswith=p").status_code == 400
+
+    def test_others_are_kept_out(self, mine: Client) -> None:
+        for address in ("/admin/", USERS, f"{USERS}add/", KEYS):
+            assert mine.get(address).status_code in (302, 403)
+            assert b"operator" in mine.get(address, follow=True).content
+
+
+class TestGuessingFromEverywhere:
+    @pytest.mark.parametrize("written", ["owner", " owner", "ｏwner"])
+    def test_however_the_name_is_written(self, written: str, owner: Enrolled, settings: Any) -> None:
+        settings.GUESSES_AN_ACCOUNT = 3
+        for n in range(3):
+            Client(REMOTE_ADDR=f"192.0.2.{n}").post("/login/", {"username": written, "password": "wrong"})
+        assert Entry.objects.filter(account=owner, kind=Kind.PASSWORD_REFUSED).count() == 3
+        data = {"username": written, "password": PASSWORD}
+        assert Client(REMOTE_ADDR="192.0.2.99").post("/login/", data).status_code == 429
+
+    def test_it_is_limited_but_not_where_the_owner_logs_on_from(
+        self, owner: Enrolled, codes: Iterator[str], settings: Any
+    ) -> None:
+        settings.GUESSES_AN_ACCOUNT = 5
+        at_home = {"REMOTE_ADDR": "192.0.2.200"}
+        browser = Client(**at_home)  # type: ignore[arg-type]
+        browser.post("/login/", {"username": "owner", "password": PASSWORD})
+        browser.post("/login/verify/", {"otp_token": next(codes)})
+        for n in range(5):
+            Client(REMOTE_ADDR=f"192.0.2.{n}").post("/login/", {"username": "owner", "password": "wrong"})
+        data = {"username": "owner", "password": PASSWORD}
+        assert Client(REMOTE_ADDR="192.0.2.99").post("/login/", data).status_code == 429
+        assert Client(REMOTE_ADDR="192.0.2.99").post("/login/", data | {"username": "x\0"}).status_code == 422
+        assert Client(**at_home).post("/login/", data).status_code == 302  # type: ignore[arg-type]

@@ -1,0 +1,209 @@
+"""The vault's rotation: online, resumable, and told at the start when a key of it is lost."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+from pytest_django import Settings
+
+from apikeys import keyformat
+from apikeys.management.commands import rotate_vault
+from apikeys.models import ApiKey
+from console import gunicorn_conf
+from console.ledger import Entry, Kind
+from console.models import Authenticator, User, VaultKey
+from console.security import authenticate
+from console.vault import Vault, new_key
+from tests.conftest import Enrolled, enrolled
+from tests.gates import Callers, Gate, database_url
+from tests.person import wait_for
+from tests.servers import ROOT
+
+OLD = os.environ["VAULT_KEYS"], os.environ["DIGEST_KEYS"]
+
+
+@pytest.fixture
+def both(settings: Settings) -> Iterator[dict[str, str]]:
+    """A new version of both keys beside the old; for other processes, and with `use` for this one."""
+    yield {"VAULT_KEYS": new_key(OLD[0]), "DIGEST_KEYS": new_key(OLD[1])}
+
+
+def use(settings: Settings, keys: dict[str, str]) -> Vault:
+    vault = settings.VAULT = Vault(keys["VAULT_KEYS"], keys["DIGEST_KEYS"])
+    return vault
+
+
+def many_keys(account: User, count: int) -> list[tuple[ApiKey, str]]:
+    """Past the account's limits, all of them active."""
+    made = []
+    for _ in range(count):
+        secret = keyformat.new_secret()
+        key = ApiKey(account=account, request_id=uuid.uuid4(), hint=keyformat.hint(secret), created_at=timezone.now())
+        key.digest = django_settings.VAULT.digests("api-key", secret)[0]
+        key.sealed_secret = django_settings.VAULT.seal(key.place, secret.encode())
+        made.append((key, secret))
+    ApiKey.objects.bulk_create(key for key, _ in made)
+    return made
+
+
+def in_place(vault: Vault, made: list[tuple[ApiKey, str]]) -> int:
+    """How many are sealed and digested with the newest keys."""
+    stored = {key.pk: key for key in ApiKey.objects.all()}
+    return sum(
+        vault.newest(bytes(stored[key.pk].sealed_secret or b""))
+        and bytes(stored[key.pk].digest) == vault.digests("api-key", secret)[0]
+        for key, secret in made
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_call_is_refused_and_no_view_fails_while_it_runs_and_is_killed(
+    both: dict[str, str], settings: Settings, tmp_path: Path
+) -> None:
+    owner = enrolled("owner")
+    made = many_keys(owner, 3 * rotate_vault.BATCH)
+    environment = both | {"DATABASE_URL": database_url(), "CONSOLE_DATA_DIR": str(tmp_path)}
+    vault = use(settings, both)
+
+    def rotation() -> subprocess.Popen[bytes]:
+        words = [sys.executable, "manage.py", "rotate_vault"]
+        return subprocess.Popen(words, cwd=ROOT, env=os.environ | environment, stderr=subprocess.DEVNULL)
+
+    with Gate(tmp_path, workers=2, **both) as gate:
+        callers = Callers(gate.port, [secret for _, secret in made[:: len(made) // 8]])
+        thread = threading.Thread(target=lambda: asyncio.run(callers.run()))
+        thread.start()
+        try:
+            wait_for(lambda: callers.accepted.total() > 100)
+            views = 0
+            killed = rotation()
+            while in_place(vault, made) == 0:
+                assert made[views % len(made)][0].reveal() == made[views % len(made)][1]
+                views += 1
+            killed.kill()
+            killed.wait()
+            begun = in_place(vault, made)
+            finished = rotation()
+            while finished.poll() is None:
+                assert made[views % len(made)][0].reveal() == made[views % len(made)][1]
+                views += 1
+            after = callers.accepted.total()
+            wait_for(lambda: callers.accepted.total() > after + 100)
+        finally:
+            callers.stopped = True
+            thread.join()
+    assert finished.returncode == 0 and begun > 0 and views > 3
+    assert in_place(vault, made) == len(made)
+    assert not callers.refused and callers.accepted.total() > 300
+    assert use(settings, {"VAULT_KEYS": both["VAULT_KEYS"].split(",")[1], "DIGEST_KEYS": both["DIGEST_KEYS"]})
+    assert made[0][0].reveal() == made[0][1] and Authenticator.objects.get(user=owner).secret
+
+
+@pytest.mark.django_db
+class TestRotation:
+    def test_it_moves_what_is_not_in_place_and_says_what_can_go(
+        self, both: dict[str, str], settings: Settings, owner: Enrolled, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        made = many_keys(owner, 3)
+        made[2][0].delete()
+        VaultKey.check_all()
+        use(settings, both)
+        call_command("rotate_vault")
+        said = capsys.readouterr()
+        assert "3 moved, 0 were in place." in said.out and "can be taken out now" in said.out
+        assert "100%  3 of 3" in said.err
+        call_command("rotate_vault")
+        assert "0 moved, 3 were in place." in capsys.readouterr().out
+        use(settings, {"VAULT_KEYS": both["VAULT_KEYS"].split(",")[1], "DIGEST_KEYS": both["DIGEST_KEYS"]})
+        VaultKey.check_all()
+        assert made[0][0].reveal() == made[0][1]
+
+    def test_recovery_codes_made_before_go_on_working(
+        self, both: dict[str, str], settings: Settings, owner: Enrolled, codes: Iterator[str]
+    ) -> None:
+        use(settings, both)
+        call_command("rotate_vault")
+        assert authenticate(owner, next(codes)).name == "Recovery codes"
+
+    def test_rows_that_cannot_be_opened_stay_and_are_told(
+        self, both: dict[str, str], settings: Settings, owner: Enrolled, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (good, _), (bad, _) = many_keys(owner, 2)
+        ApiKey.objects.filter(pk=bad.pk).update(sealed_secret=good.sealed_secret)
+        Authenticator.objects.update(sealed_secret=b"nonsense")
+        use(settings, both)
+        with pytest.raises(CommandError, match="1 moved; 2 cannot be opened"):
+            call_command("rotate_vault")
+        assert "The authenticator of owner cannot be opened." in capsys.readouterr().err
+        assert Entry.objects.get(kind=Kind.KEY_DAMAGED).key_id == bad.pk
+
+    def test_an_empty_database_has_nothing_to_move(self, capsys: pytest.CaptureFixture[str]) -> None:
+        call_command("rotate_vault")
+        assert "0 moved" in capsys.readouterr().out
+
+
+@pytest.mark.django_db
+class TestKeysAtTheStart:
+    def test_a_wrong_key_is_told(self, settings: Settings) -> None:
+        VaultKey.check_all()
+        VaultKey.check_all()
+        use(settings, {"VAULT_KEYS": new_key(), "DIGEST_KEYS": OLD[1]})
+        with pytest.raises(ImproperlyConfigured, match="Version 1 of VAULT_KEYS is not the one that this database"):
+            VaultKey.check_all()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_no_server_starts_with_it(self, settings: Settings) -> None:
+        VaultKey.check_all()
+        use(settings, {"VAULT_KEYS": new_key(), "DIGEST_KEYS": OLD[1]})
+        with pytest.raises(SystemExit, match="is not the one that this database was written with"):
+            gunicorn_conf.on_starting(None)
+
+    def test_a_lost_key_is_told(self, settings: Settings, both: dict[str, str]) -> None:
+        VaultKey.check_all()
+        use(settings, {"VAULT_KEYS": OLD[0], "DIGEST_KEYS": both["DIGEST_KEYS"].split(",")[1]})
+        with pytest.raises(ImproperlyConfigured, match="Version 1 of DIGEST_KEYS is missing"):
+            VaultKey.check_all()
+
+
+@pytest.mark.django_db
+class TestAddingAVersion:
+    @pytest.fixture
+    def file(self, settings: Settings, tmp_path: Path) -> Path:
+        settings.SECRETS_FILE = tmp_path / "secrets.env"
+        settings.SECRETS_FILE.write_text(f"SECRET_KEY=x\nVAULT_KEYS={OLD[0]}\nDIGEST_KEYS={OLD[1]}\n")
+        return tmp_path / "secrets.env"
+
+    def test_to_secrets_env(self, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        call_command("rotate_vault", "--add")
+        kept, vault, digest = file.read_text().splitlines()
+        assert kept == "SECRET_KEY=x" and file.stat().st_mode & 0o777 == 0o600
+        assert vault.startswith(f"VAULT_KEYS={OLD[0]},2:") and digest.startswith(f"DIGEST_KEYS={OLD[1]},2:")
+        assert "restart the gates, then the consoles" in capsys.readouterr().out
+        Vault(vault.partition("=")[2], digest.partition("=")[2])
+
+    def test_not_more_than_the_gate_looks_up(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys = OLD[1]
+        for _ in range(7):
+            keys = new_key(keys)
+        monkeypatch.setenv("DIGEST_KEYS", keys)
+        before = f"# kept by hand\n\nVAULT_KEYS={OLD[0]}\nDIGEST_KEYS={keys}\n"
+        file.write_text(before)
+        with pytest.raises(CommandError, match=r"more than 8 keys.* Nothing was added"):
+            call_command("rotate_vault", "--add")
+        assert file.read_text() == before
+
+    def test_not_where_the_environment_sets_them(self, file: Path) -> None:
+        file.write_text("SECRET_KEY=x\n")
+        with pytest.raises(CommandError, match="VAULT_KEYS is not from"):
+            call_command("rotate_vault", "--add")
+        assert file.read_text() == "SECRET_KEY=x\n"

@@ -1,0 +1,180 @@
+"""Sessions: when they end, and who can end them."""
+
+from collections.abc import Iterator
+
+import pytest
+import time_machine
+from axes.models import AccessAttempt
+from django.contrib.auth.password_validation import password_validators_help_texts
+from django.core.management import call_command
+from django.test import Client
+
+from console.ledger import Entry, Kind
+from console.models import Authenticator, User
+from console.sessions import Session
+from tests.conftest import Enrolled, verified_client
+from tests.person import PASSWORD, code
+
+pytestmark = pytest.mark.django_db
+START = "2026-03-01T09:00:00Z"
+
+
+def log_on(codes: Iterator[str], **header: str) -> Client:
+    browser = Client(**header)  # type: ignore[arg-type]
+    browser.post("/login/", {"username": "owner", "password": PASSWORD})
+    browser.post("/login/verify/", {"otp_token": next(codes)})
+    assert logged_on(browser)
+    return browser
+
+
+def logged_on(browser: Client) -> bool:
+    return browser.get("/api-keys/").status_code == 200
+
+
+class TestTheirEnd:
+    def test_after_15_minutes_without_use(self, codes: Iterator[str]) -> None:
+        with time_machine.travel(START, tick=False) as clock:
+            browser = log_on(codes)
+            for _ in range(5):
+                clock.shift(14 * 60)
+                assert logged_on(browser)
+            clock.shift(15 * 60 + 1)
+            assert not logged_on(browser)
+
+    def test_8_hours_after_the_log_on_however_busy(self, codes: Iterator[str]) -> None:
+        with time_machine.travel(START, tick=False) as clock:
+            browser = log_on(codes)
+            for _ in range(47):
+                clock.shift(10 * 60)
+                assert logged_on(browser)
+            clock.shift(11 * 60)
+            assert not logged_on(browser)
+            call_command("housekeep", "--once")
+            assert not Session.objects.exists()
+
+    def test_log_out_ends_it_on_the_server_and_clears_the_browser(self, codes: Iterator[str]) -> None:
+        browser = log_on(codes)
+        stolen = Client()
+        stolen.cookies["sessionid"] = browser.cookies["sessionid"].value
+        assert logged_on(stolen)
+        answer = browser.post("/logout/")
+        assert answer.headers["Clear-Site-Data"] == '"cache", "cookies", "storage"'
+        assert not logged_on(stolen) and not Session.objects.exists()
+
+    def test_each_step_of_the_log_on_has_a_session_key_of_its_own(self, codes: Iterator[str]) -> None:
+        browser, seen = Client(), []
+        browser.get("/login/")
+        browser.post("/login/", {"username": "owner", "password": PASSWORD})
+        seen.append(browser.cookies["sessionid"].value)
+        browser.post("/login/verify/", {"otp_token": next(codes)})
+        seen.append(browser.cookies["sessionid"].value)
+        assert len(set(seen)) == 2 and [*Session.objects.values_list("session_key", flat=True)] == seen[1:]
+
+
+class TestTheirPage:
+    def test_it_shows_where_one_is_logged_on(self, codes: Iterator[str]) -> None:
+        browser = log_on(codes, HTTP_USER_AGENT="Firefox", REMOTE_ADDR="192.0.2.1")
+        log_on(codes, HTTP_USER_AGENT="Chromium", REMOTE_ADDR="2001:db8::1")
+        page = browser.get("/security/sessions/").content.decode()
+        for shown in ("Firefox", "192.0.2.1", "Chromium", "2001:db8::1", "this one"):
+            assert shown in page
+        keys = Session.objects.values_list("session_key", flat=True)
+        assert not any(key in page for key in keys)
+
+    def test_a_chosen_one_ends(self, codes: Iterator[str]) -> None:
+        mine, other, third = (log_on(codes) for _ in range(3))
+        name = Session.objects.get(session_key=other.session.session_key).name
+        assert mine.post("/security/sessions/", {"session": name, "otp_token": "000000"}).status_code == 422
+        nothing = mine.post("/security/sessions/", {"otp_token": next(codes)})
+        assert nothing.status_code == 422 and "Choose the sessions to end." in nothing.content.decode()
+        assert logged_on(other)
+        answer = mine.post("/security/sessions/", {"session": name, "otp_token": next(codes)}, follow=True)
+        assert "The chosen sessions are ended." in answer.content.decode()
+        assert [logged_on(browser) for browser in (mine, other, third)] == [True, False, True]
+
+    def test_anothers_cannot_be_chosen(self, codes: Iterator[str], other: Enrolled) -> None:
+        mine, theirs = log_on(codes), verified_client(other)
+        name = Session.objects.get(user=other).name
+        assert mine.post("/security/sessions/", {"session": name, "otp_token": next(codes)}).status_code == 422
+        assert logged_on(theirs)
+
+
+class TestWhatEndsTheOthers:
+    def test_a_new_password(self, codes: Iterator[str], owner: Enrolled) -> None:
+        mine, other = log_on(codes), log_on(codes)
+        new = "a quite different sentence"
+        data = {"current_password": PASSWORD, "new_password": new, "otp_token": next(codes)}
+        assert mine.post("/security/password/", data, follow=True).status_code == 200
+        assert logged_on(mine) and not logged_on(other)
+        assert User.objects.get(pk=owner.pk).check_password(new)
+
+    def test_a_replaced_authenticator(self, codes: Iterator[str]) -> None:
+        mine, other = log_on(codes), log_on(codes)
+        secret = mine.get("/security/authenticator/").context["secret"]
+        answer = mine.post("/security/authenticator/", {"otp_token": code(secret), "current-otp_token": next(codes)})
+        assert answer.status_code == 200 and logged_on(mine) and not logged_on(other)
+        assert Authenticator.objects.filter(confirmed=True).count() == 1
+
+    def test_a_disabled_user(self, codes: Iterator[str], owner: Enrolled) -> None:
+        browser = log_on(codes)
+        User.objects.filter(pk=owner.pk).update(is_active=False)
+        assert not logged_on(browser)
+
+
+class TestPasswords:
+    """OWASP ASVS 5.0, 6.2."""
+
+    @pytest.mark.parametrize(
+        ("new", "why"),
+        [
+            ("fourteen signs", "at least 15 characters"),
+            ("1q2w3e4r5t6y7u8i", "too common"),
+            ("Owner-API-key-console-2026", "little more than your name"),
+            ("", "required"),
+        ],
+    )
+    def test_a_weak_one_is_told_why(self, new: str, why: str, codes: Iterator[str], owner: Enrolled) -> None:
+        browser = log_on(codes)
+        spare = next(codes)
+        data = {"current_password": PASSWORD, "new_password": new, "otp_token": spare}
+        answer = browser.post("/security/password/", data)
+        assert answer.status_code == 422 and why in answer.content.decode()
+        assert User.objects.get(pk=owner.pk).check_password(PASSWORD)
+        assert browser.post("/security/recovery-codes/", {"otp_token": spare}).status_code == 200, "it was not spent"
+
+    @pytest.mark.parametrize(
+        "new", ["only small letters", "p" * 20 + "q" * 200, "ein Schloß am Meer 城堡", "  spaces are kept  "]
+    )
+    def test_a_long_one_needs_no_kinds_of_signs(self, new: str, codes: Iterator[str], owner: Enrolled) -> None:
+        data = {"current_password": PASSWORD, "new_password": new, "otp_token": next(codes)}
+        assert log_on(codes).post("/security/password/", data).status_code == 302
+        assert User.objects.get(pk=owner.pk).check_password(new)
+
+    def test_the_old_one_is_asked_for_and_guessing_it_is_limited(self, codes: Iterator[str], owner: Enrolled) -> None:
+        browser = log_on(codes)
+        data = {"current_password": "wrong", "new_password": "a quite different sentence", "otp_token": next(codes)}
+        for _ in range(9):
+            answer = browser.post("/security/password/", data)
+            assert answer.status_code == 422 and "This is not your password." in answer.content.decode()
+        assert browser.post("/security/password/", data).status_code == 429
+        assert User.objects.get(pk=owner.pk).check_password(PASSWORD)
+
+    def test_what_was_refused_is_in_ones_own_ledger_and_nowhere_readable(
+        self, codes: Iterator[str], owner: Enrolled, other: Enrolled
+    ) -> None:
+        data = {"username": "other", "current_password": "wrong", "new_password": "x" * 20, "otp_token": next(codes)}
+        browser = log_on(codes)
+        for _ in range(11):
+            browser.post("/security/password/", data)
+        assert not Entry.objects.filter(account=other, kind__in=[Kind.PASSWORD_REFUSED, Kind.LOCKED_OUT]).exists()
+        kinds = list(Entry.objects.filter(account=owner).values_list("kind", flat=True))
+        assert (kinds.count(Kind.PASSWORD_REFUSED), kinds.count(Kind.LOCKED_OUT)) == (9, 1)
+        kept = "".join(AccessAttempt.objects.values_list("post_data", flat=True))
+        assert kept and data["otp_token"] not in kept and "x" * 20 not in kept and "wrong" not in kept
+
+    def test_the_rules_are_told(self) -> None:
+        rules = " ".join(password_validators_help_texts())
+        assert "at least 15 characters" in rules and "little more than your name" in rules
+
+    def test_it_can_be_pasted(self, mine: Client) -> None:
+        assert "onpaste" not in mine.get("/security/password/").content.decode()
