@@ -165,7 +165,10 @@ def test_its_metrics_are_of_all_workers(gate: Gate) -> None:
 def test_its_metrics_tell_how_far_counting_lags(tmp_path: Path, transactional_db: None) -> None:
     secret = new_key()[1]
     with Gate(tmp_path, METERING_SECONDS="60") as gate:
+        gone = tmp_path / "metering" / "0-0.calls"
+        gone.symlink_to("folded-meanwhile")
         assert metrics(gate)["gate_metering_files"] == metrics(gate)["gate_metering_lag_seconds"] == 0
+        gone.unlink()
         gate.status(secret)
         wait_for(lambda: metrics(gate)["gate_metering_lag_seconds"] > 0)
         assert metrics(gate)["gate_metering_files"] == 1
