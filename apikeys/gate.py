@@ -22,7 +22,7 @@ MESSAGES = {
     "missing": "Send an API key in the header dashvector-auth-token, or as Authorization: Bearer.",
     "malformed": "This is not an API key. Check that it was copied whole, and that it is sent once.",
     "unknown": "This API key is not known here.",
-    "deleted": "This API key was deleted. Create a new one in the console.",
+    "deleted": "This API key was deleted, or its account is disabled. Create a new one in the console.",
 }
 
 

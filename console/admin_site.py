@@ -29,6 +29,11 @@ class ConsoleAdminSite(admin.AdminSite):
     def password_change(self, request: HttpRequest, extra_context: Any = None) -> Any:
         return redirect("console:password")
 
+    def logout(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        from console.views import LogOut  # this module is loaded before there are models
+
+        return LogOut.as_view()(request)
+
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """There is one log-on, the console's; whoever comes here has passed it and is no operator."""
         raise PermissionDenied("This site is for operators. Your user is not one; ask an operator.")

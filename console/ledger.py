@@ -37,6 +37,7 @@ class Kind(models.TextChoices):
     PASSWORD_CHANGED = "password changed"
     FACTOR_ADDED = "factor added"
     FACTOR_REMOVED = "factor removed"
+    FACTOR_DAMAGED = "factor damaged"
     RECOVERY_CODES_MADE = "recovery codes made"
     SESSION_ENDED = "session ended"
     KEY_CREATED = "key created"
@@ -61,7 +62,8 @@ MAILED = {
     Kind.KEY_DAMAGED: "The API key {key} could not be opened: what is stored of it was changed from outside.",
     Kind.FACTOR_ADDED: "A new factor is in force: {detail}.",
     Kind.FACTOR_REMOVED: "A factor was removed: {detail}.",
-    Kind.LOCKED_OUT: "The log-on of {who} is locked for 15 minutes, after too many wrong passwords from one address.",
+    Kind.FACTOR_DAMAGED: "The authenticator of {who} cannot be checked: it was changed from outside.",
+    Kind.LOCKED_OUT: "The log-on of {who} is locked for 15 minutes, after too many wrong passwords {detail}.",
     Kind.PASSWORD_CHANGED: "The password of {who} was changed.",
 }
 
@@ -111,6 +113,7 @@ class Entry(models.Model):
     class Meta:
         ordering = ["-number"]
         constraints = [models.UniqueConstraint(fields=["account", "number"], name="one_chain_an_account")]
+        indexes = [models.Index(fields=["who", "kind", "at"], name="what_somebody_did_lately")]
 
     def cells(self) -> list[str]:
         """The row as it stands in the export, without its hash."""

@@ -3,7 +3,7 @@ nobody."""
 
 import logging
 from datetime import timedelta
-from smtplib import SMTPException
+from smtplib import SMTPRecipientsRefused, SMTPResponseException
 from typing import TYPE_CHECKING
 
 from django.core.mail import EmailMessage
@@ -50,9 +50,12 @@ def send_due() -> int:
             continue
         try:
             EmailMessage(mail.subject, mail.body, to=[mail.to]).send()
-        except (OSError, SMTPException, ValueError) as error:  # ValueError: an address that no server takes
+        except (SMTPRecipientsRefused, SMTPResponseException, ValueError) as error:  # this one, or its address
             logger.warning("A mail waits, the mail server does not take it: %s", error)
             continue
+        except OSError as error:
+            logger.warning("Mail waits, the mail server cannot be reached: %s", error)
+            break
         mail.delete()
         sent += 1
     return sent

@@ -6,7 +6,7 @@ import time
 from base64 import b32encode
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import quote, urlencode
 
 from axes.models import AccessAttempt
@@ -74,6 +74,9 @@ class User(AbstractUser):
         gate too) and its RAM users."""
         with transaction.atomic():
             ledger.lock(self.root)
+            self.refresh_from_db(fields=["is_active"])
+            if self.is_active == active:
+                return
             ledger.record(Kind.ENABLED if active else Kind.DISABLED, self, detail=f"{self}")
             self.is_active = active
             self.save(update_fields=["is_active"])
@@ -86,18 +89,22 @@ class User(AbstractUser):
         """Take all away: the next log-on, with the password, enrols a new authenticator. Its sessions end."""
         with transaction.atomic():
             ledger.lock(self.root)
-            ledger.record(Kind.FACTOR_REMOVED, self, detail=f"all of {self}, by an operator")
-            Authenticator.objects.filter(user=self).delete()
-            RecoveryCodes.objects.filter(user=self).delete()
+            gone = delete_in_order(Authenticator.objects.filter(user=self))
+            gone += delete_in_order(RecoveryCodes.objects.filter(user=self))
+            if gone:
+                ledger.record(Kind.FACTOR_REMOVED, self, detail=f"all of {self}, by an operator")
             Session.objects.filter(user=self).delete()
 
     def lift_lockout(self) -> None:
         """Let passwords and codes be tried again at once."""
         with transaction.atomic():
-            ledger.record(Kind.LOCKOUT_LIFTED, self, detail=f"of {self}")
-            AccessAttempt.objects.filter(username=self.username).delete()
+            ledger.lock(self.root)
+            lifted = AccessAttempt.objects.filter(username=self.username).delete()[0]
             for kind in (Authenticator, RecoveryCodes):
-                kind.objects.filter(user=self).update(throttling_failure_timestamp=None, throttling_failure_count=0)
+                throttled = kind.objects.filter(user=self, throttling_failure_count__gt=0)
+                lifted += throttled.update(throttling_failure_timestamp=None, throttling_failure_count=0)
+            if lifted:
+                ledger.record(Kind.LOCKOUT_LIFTED, self, detail=f"of {self}")
 
     def clean(self) -> None:
         super().clean()
@@ -119,6 +126,12 @@ class CodeThrottled(CodeRefused):
     def __init__(self, until: datetime) -> None:
         self.retry_after = max(1, math.ceil((until - timezone.now()).total_seconds()))
         super().__init__(f"Too many wrong codes. Try again in {self.retry_after} s.")
+
+
+def delete_in_order(factors: "models.QuerySet[Any]") -> int:
+    """How many there were. In the order in which a rotation locks them, so that the two never wait for each other."""
+    list(factors.order_by("pk").select_for_update())
+    return factors.delete()[0]
 
 
 def random_id() -> int:
@@ -200,7 +213,7 @@ class Authenticator(Factor):
                 raise CodeRefused("An authenticator was enrolled in another window. Log on with that one.")
             for _ in others.filter(confirmed=True):
                 ledger.record(Kind.FACTOR_REMOVED, self.user, detail=f"{self.name} of {self.user}")
-            others.delete()
+            delete_in_order(others)
             self.confirmed = True
             self.created_at = self.last_used_at = timezone.now()
             self.save(update_fields=["confirmed", "created_at", "last_used_at", "last_step"])

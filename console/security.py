@@ -1,5 +1,8 @@
 """Security authentication: one code, one action (DESIGN: the code and the action travel in the same POST)."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django import forms
@@ -8,9 +11,24 @@ from django.db import transaction
 
 from console import ledger
 from console.ledger import Kind
-from console.models import RECOVERY_LENGTH, Authenticator, CodeRefused, Factor, RecoveryCodes, User
+from console.models import RECOVERY_LENGTH, Authenticator, CodeRefused, CodeThrottled, Factor, RecoveryCodes, User
+from console.vault import VaultError
 
 MALFORMED = "Enter the six digits that your authenticator app shows, or a recovery code."
+DAMAGED = (
+    "Your authenticator cannot be checked: what is stored of it was changed from outside. Use a recovery code, "
+    "replace the authenticator, and tell your operator."
+)
+
+
+@contextmanager
+def evenly(seconds: float) -> Iterator[None]:
+    """Make what is done within take so long, so that its time does not tell what it found."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        time.sleep(max(0.0, seconds - (time.monotonic() - began)))
 
 
 class PasswordBackend(ModelBackend):
@@ -38,9 +56,16 @@ def authenticate(user: User, code: str) -> Factor:
     with transaction.atomic(durable=True):
         ledger.lock(user.root)
         factor: Factor | None = kind.objects.select_for_update().filter(user=user, confirmed=True).first()
-        refused = factor.check_code(code) if factor else None
-        if factor and refused:
-            ledger.record(Kind.CODE_REFUSED, user, factor=factor.name, detail=str(refused))
+        try:
+            refused = factor.check_code(code) if factor else None
+        except VaultError as error:
+            ledger.record(Kind.FACTOR_DAMAGED, user, detail=str(error))
+            refused = CodeRefused(DAMAGED)
+        else:
+            # While it is throttled nothing is tried, and nothing is recorded: who has a password only cannot fill the
+            # ledger.
+            if factor and refused and not isinstance(refused, CodeThrottled):
+                ledger.record(Kind.CODE_REFUSED, user, factor=factor.name, detail=str(refused))
     if factor is None:
         raise CodeRefused(MALFORMED)
     if refused:

@@ -56,7 +56,7 @@ def first_account() -> str:
         return ""
     given = os.environ.get("CONSOLE_ROOT_PASSWORD", "")
     if given and (why := weakness("root", given)):
-        print(f"CONSOLE_ROOT_PASSWORD is weak: {why} Change it at /admin/password_change/.", file=sys.stderr)
+        print(f"CONSOLE_ROOT_PASSWORD is weak: {why} Change it at /security/password/.", file=sys.stderr)
     password = create_root("root", given, operator=True)
     return "as set by CONSOLE_ROOT_PASSWORD" if given else f"{password}   (shown only now)"
 

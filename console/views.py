@@ -30,10 +30,15 @@ from console import ledger, sessions
 from console.access import client_address, log_on_step, next_address, user_of
 from console.ledger import Entry, Kind
 from console.models import Authenticator, CodeRefused, Factor, RecoveryCodes, User
-from console.security import MALFORMED, SecurityForm, is_totp
+from console.security import MALFORMED, SecurityForm, evenly, is_totp
 from console.sessions import Session
 
 KNOWN = timedelta(days=90)  # for how long an address counts as one that its owner logs on from
+COOL_OFF = timedelta(hours=settings.AXES_COOLOFF_TIME)
+FROM_EVERYWHERE = "from addresses that it was never logged on from"
+RECORD_SECONDS = (
+    0.1  # that every failed log-on takes for its record, so that its time does not tell which names there are
+)
 ENROLLING_SESSION_KEY = "enrolling"  # the id of the authenticator that this session is about to confirm
 
 
@@ -68,6 +73,7 @@ class LogOn(LoginView):
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if guessed_too_often(name_given(request), client_address(request)):
+            record_failure(Kind.LOCKED_OUT, request, detail=FROM_EVERYWHERE)
             return locked_out(request)
         return super().post(request, *args, **kwargs)
 
@@ -77,8 +83,8 @@ class LogOn(LoginView):
         return response
 
     def form_invalid(self, form: forms.BaseForm) -> HttpResponse:
-        response = self.render_to_response(self.get_context_data(form=form), status=422)
-        return recording(response, Kind.PASSWORD_REFUSED, self.request)
+        record_failure(Kind.PASSWORD_REFUSED, self.request)
+        return self.render_to_response(self.get_context_data(form=form), status=422)
 
 
 def name_given(request: HttpRequest) -> str:
@@ -94,7 +100,7 @@ def guessed_too_often(name: str, address: str | None) -> bool:
     if "\0" in name:
         return False
     now = timezone.now()
-    since = now - timedelta(hours=settings.AXES_COOLOFF_TIME)
+    since = now - COOL_OFF
     tries = AccessAttempt.objects.filter(username=name, attempt_time__gt=since)
     if (tries.aggregate(sum=Sum("failures_since_start"))["sum"] or 0) < settings.GUESSES_AN_ACCOUNT:
         return False
@@ -102,28 +108,28 @@ def guessed_too_often(name: str, address: str | None) -> bool:
     return not known.exists()
 
 
-def recording(response: HttpResponse, kind: Kind, request: HttpRequest) -> HttpResponse:
-    """`response`, and a log-on that failed goes to the ledger of the account that was meant, if there is one: once the
-    answer is out, so that its time does not tell which user names there are."""
-    name, origin = name_given(request), ledger.here()
-
-    def record() -> None:
+def record_failure(kind: Kind, request: HttpRequest, detail: str = "") -> None:
+    """Write a log-on that failed to the ledger of the account that was meant, if there is one."""
+    if kind is Kind.PASSWORD_REFUSED and getattr(request, "axes_locked_out", False):
+        return  # no password was looked at; django-axes answers with `locked_out`
+    name = name_given(request)
+    with evenly(RECORD_SECONDS):
         user = User.objects.filter(username=name).first() if "\0" not in name else None
-        if user:
-            with ledger.acting(origin), transaction.atomic():
-                ledger.record(kind, user, who=user.get_username())
-
-    response._resource_closers.append(record)  # type: ignore[attr-defined]
-    return response
+        if user is None:
+            return
+        with transaction.atomic():
+            ledger.lock(user.root)
+            lately = Entry.objects.filter(account=user.root, kind=kind, who=name, at__gt=timezone.now() - COOL_OFF)
+            if detail != FROM_EVERYWHERE or not lately.filter(detail=detail).exists():
+                ledger.record(kind, user, who=name, detail=detail)
 
 
 def locked_out(request: HttpRequest, *args: Any) -> HttpResponse:
     """The log-on page where a user name is locked for this address (django-axes)."""
     locked = "Too many wrong passwords for this user name from this address. Try again in at most 15 minutes."
-    page = render(request, "console/logon.html", {"form": LogOnForm(request), "locked": locked}, status=429)
     if getattr(request, "axes_failures_since_start", None):  # it was this attempt that locked it
-        return recording(page, Kind.LOCKED_OUT, request)
-    return page
+        record_failure(Kind.LOCKED_OUT, request, detail="from one address")
+    return render(request, "console/logon.html", {"form": LogOnForm(request), "locked": locked}, status=429)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
@@ -146,9 +152,10 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def verify_session(request: HttpRequest, factor: Factor) -> None:
-    """The log-on's second step is done: under a new session key, as after the first."""
-    with transaction.atomic():
-        ledger.record(Kind.LOGGED_ON, user_of(request), factor=factor.name)
+    """The log-on's second step is done (or a factor replaced): under a new session key, as after the first."""
+    if not user_of(request).is_verified():
+        with transaction.atomic():
+            ledger.record(Kind.LOGGED_ON, user_of(request), factor=factor.name)
     request.session.cycle_key()
     django_otp.login(request, factor)
 
@@ -336,8 +343,9 @@ class Password(View):
     def post(self, request: HttpRequest) -> HttpResponse:
         form, user = PasswordForm(request, request.POST), user_of(request)
         if form.authenticate(user) is None:
-            page = render(request, "console/password.html", {"form": form}, status=form.status)
-            return recording(page, Kind.PASSWORD_REFUSED, request) if form.has_error("current_password") else page
+            if form.has_error("current_password"):
+                record_failure(Kind.PASSWORD_REFUSED, request)
+            return render(request, "console/password.html", {"form": form}, status=form.status)
         with transaction.atomic():
             ledger.record(Kind.PASSWORD_CHANGED, user, detail=f"of {user}")
             user.set_password(form.cleaned_data["new_password"])

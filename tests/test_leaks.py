@@ -3,12 +3,14 @@
 import json
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import time_machine
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
 
 from apikeys import keyformat, leaks
@@ -80,6 +82,26 @@ def test_one_address_reports_only_so_often(made: tuple[ApiKey, str], monkeypatch
         clock.shift(61)
         assert report({"keys": [made[1]]}).status_code == 202
     assert ApiKey.objects.get().deleted_at
+
+
+def test_whoever_has_a_network_of_ipv6_is_one_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    statuses = [report({"keys": ["sk-x"]}, REMOTE_ADDR=f"2001:db8:0:1::{n}").status_code for n in range(11)]
+    assert statuses == [202] * 10 + [429]
+    assert report({"keys": ["sk-x"]}, REMOTE_ADDR="2001:db8:0:2::1").status_code == 202
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_at_once_are_no_more_than_one_after_the_other() -> None:
+    def one(_: int) -> int:
+        try:
+            return int(report({"keys": ["sk-x"]}).status_code)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(16) as pool:
+        statuses = list(pool.map(one, range(16)))
+    assert statuses.count(202) <= 10 and statuses.count(429) >= 6
 
 
 def test_only_post() -> None:

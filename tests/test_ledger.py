@@ -24,7 +24,7 @@ from console.ledger import Entry, Kind
 from console.mail import Mail
 from console.models import Authenticator, RecoveryCodes, User
 from tests.conftest import Enrolled, enrolled, only_postgres, verified_client
-from tests.person import PASSWORD, code
+from tests.person import PASSWORD, code, element
 
 pytestmark = pytest.mark.django_db
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -179,6 +179,49 @@ class TestWhatIsRecorded:
             browser.post("/login/", {"username": "owner", "password": "wrong"})
         kinds = list(Entry.objects.values_list("kind", flat=True))
         assert kinds.count(Kind.LOCKED_OUT) == 1 and kinds.count(Kind.PASSWORD_REFUSED) == 9
+
+    def test_a_lockout_from_everywhere_once(self, owner: Enrolled, settings: Settings) -> None:
+        settings.GUESSES_AN_ACCOUNT = 2
+        for n in range(5):
+            Client(REMOTE_ADDR=f"192.0.2.{n}").post("/login/", {"username": "owner", "password": "wrong"})
+        entry = Entry.objects.get(kind=Kind.LOCKED_OUT)
+        assert (entry.who, entry.detail) == ("owner", "from addresses that it was never logged on from")
+
+    def test_codes_that_come_too_soon_are_not(self, owner: Enrolled, mine: Client) -> None:
+        key = ApiKey.objects.issue(owner, uuid.uuid4())[0]
+        answers = [mine.post(f"/api-keys/{key.pk}/view/", {"otp_token": "000000"}).status_code for _ in range(5)]
+        assert answers == [422] + [429] * 4
+        assert Entry.objects.filter(kind=Kind.CODE_REFUSED).count() == 1
+
+    def test_a_replaced_authenticator_is_no_log_on(self, owner: Enrolled, mine: Client, codes: Iterator[str]) -> None:
+        secret = element(mine.get("/security/authenticator/").content.decode(), r'id="totp-secret">([A-Z2-7]+)<')
+        data = {"otp_token": code(secret), "current-otp_token": next(codes)}
+        assert mine.post("/security/authenticator/", data).status_code == 200
+        kinds = [*Entry.objects.values_list("kind", flat=True)][:3]
+        assert kinds == [Kind.RECOVERY_CODES_MADE, Kind.FACTOR_ADDED, Kind.FACTOR_REMOVED]
+
+    def test_an_account_that_a_command_makes(self, db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("CONSOLE_ROOT_PASSWORD", raising=False)
+        call_command("createroot", "new")
+        entry = Entry.objects.get()
+        assert (entry.kind, entry.who, entry.account.username) == (Kind.USER_CREATED, "the command line", "new")
+
+    def test_what_changes_nothing_is_not(self, owner: Enrolled) -> None:
+        owner.reset_factors()
+        before = Entry.objects.count()
+        owner.set_active(True)
+        owner.lift_lockout()
+        owner.reset_factors()
+        assert Entry.objects.count() == before
+
+    def test_a_damaged_authenticator(self, owner: Enrolled, mine: Client, codes: Iterator[str]) -> None:
+        key = ApiKey.objects.issue(owner, uuid.uuid4())[0]
+        Authenticator.objects.update(sealed_secret=b"nonsense")
+        answer = mine.post(f"/api-keys/{key.pk}/view/", {"otp_token": "123456"})
+        assert answer.status_code == 422 and "changed from outside" in answer.content.decode()
+        entry = Entry.objects.get(kind=Kind.FACTOR_DAMAGED)
+        assert entry.account == owner and "cannot be opened" in entry.detail
+        assert mine.post(f"/api-keys/{key.pk}/view/", {"otp_token": next(codes)}).status_code == 200
 
     def test_refused_attempts(self, owner: Enrolled, mine: Client, ram_user: Enrolled) -> None:
         for _ in range(4):
@@ -342,10 +385,10 @@ class TestActivityPage:
 
     def test_pages_keep_the_filter(self, world: World) -> None:
         for _ in range(60):
-            world.browser.post("/security/recovery-codes/", {"otp_token": "000000"})
-        first = world.browser.get("/activity/?kind=code refused").content.decode()
-        assert "?kind=code+refused&amp;page=2" in first and "Older" in first
-        assert "Newer" in world.browser.get("/activity/?kind=code+refused&page=2").content.decode()
+            RecoveryCodes.issue(world.owner)
+        first = world.browser.get("/activity/?kind=recovery codes made").content.decode()
+        assert "?kind=recovery+codes+made&amp;page=2" in first and "Older" in first
+        assert "Newer" in world.browser.get("/activity/?kind=recovery+codes+made&page=2").content.decode()
         assert world.browser.get("/activity/?page=99").status_code == 404
 
     def test_a_ram_user_is_told_why_not(self, ram_user: Enrolled) -> None:
@@ -405,9 +448,11 @@ class TestMail:
             1,
         )
         assert delete(world).status_code == 302
+        Mail.queue(User.objects.get(pk=world.owner.pk), "Another", "")
         call_command("housekeep", "--once")
-        waiting = Mail.objects.get()
-        assert waiting.attempts == 1 and "mail server does not take it" in caplog.text
+        assert Mail.objects.get(subject="Another").attempts == 0, "while it is down it is asked once a round"
+        Mail.objects.get(subject="Another").delete()
+        assert Mail.objects.get().attempts == 1 and "mail server cannot be reached" in caplog.text
         settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
         call_command("housekeep", "--once")
         assert not mail.outbox, "it waits before it is tried again"

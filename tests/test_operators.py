@@ -209,6 +209,11 @@ class TestWhatTheyNeverSee:
         assert operator.get("/admin/password_change/").headers["Location"] == "/security/password/"
         assert operator.get(f"{USERS}?password__startswith=p").status_code == 400
 
+    def test_its_log_out_is_the_consoles(self, operator: Client) -> None:
+        answer = operator.post("/admin/logout/")
+        assert answer.headers["Location"] == "/login/" and "cookies" in answer.headers["Clear-Site-Data"]
+        assert operator.get("/admin/").status_code == 302
+
     def test_others_are_kept_out(self, mine: Client) -> None:
         for address in ("/admin/", USERS, f"{USERS}add/", KEYS):
             assert mine.get(address).status_code in (302, 403)

@@ -138,14 +138,35 @@ class TestRotation:
     def test_rows_that_cannot_be_opened_stay_and_are_told(
         self, both: dict[str, str], settings: Settings, owner: Enrolled, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        (good, _), (bad, _) = many_keys(owner, 2)
+        (good, _), (bad, _), (swapped, _) = many_keys(owner, 3)
         ApiKey.objects.filter(pk=bad.pk).update(sealed_secret=good.sealed_secret)
+        ApiKey.objects.filter(pk=swapped.pk).update(digest=b"0" * 32)
         Authenticator.objects.update(sealed_secret=b"nonsense")
         use(settings, both)
-        with pytest.raises(CommandError, match="1 moved; 2 cannot be opened"):
+        with pytest.raises(CommandError, match="1 moved; 3 cannot be opened"):
             call_command("rotate_vault")
         assert "The authenticator of owner cannot be opened." in capsys.readouterr().err
-        assert Entry.objects.get(kind=Kind.KEY_DAMAGED).key_id == bad.pk
+        damaged = Entry.objects.filter(kind=Kind.KEY_DAMAGED).values_list("key_id", flat=True)
+        assert set(damaged) == {bad.pk, swapped.pk}
+
+    def test_what_is_written_with_an_older_key_meanwhile_is_told(
+        self, both: dict[str, str], settings: Settings, owner: Enrolled, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        new, old = use(settings, both), Vault(*OLD)
+        show, shown = rotate_vault.Command.show, []
+
+        def late(command: rotate_vault.Command) -> None:
+            shown.append(command.done)
+            if shown == [1, 1]:  # the authenticator, and then the whole of the first pass
+                settings.VAULT = old
+                many_keys(owner, 1)
+                settings.VAULT = new
+            show(command)
+
+        monkeypatch.setattr(rotate_vault.Command, "show", late)
+        with pytest.raises(CommandError, match="still writes with older keys"):
+            call_command("rotate_vault")
+        call_command("rotate_vault")
 
     def test_an_empty_database_has_nothing_to_move(self, capsys: pytest.CaptureFixture[str]) -> None:
         call_command("rotate_vault")
@@ -191,16 +212,18 @@ class TestAddingAVersion:
         assert "restart the gates, then the consoles" in capsys.readouterr().out
         Vault(vault.partition("=")[2], digest.partition("=")[2])
 
-    def test_not_more_than_the_gate_looks_up(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_not_more_than_the_gate_looks_up(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         keys = OLD[1]
         for _ in range(7):
             keys = new_key(keys)
         monkeypatch.setenv("DIGEST_KEYS", keys)
-        before = f"# kept by hand\n\nVAULT_KEYS={OLD[0]}\nDIGEST_KEYS={keys}\n"
-        file.write_text(before)
-        with pytest.raises(CommandError, match=r"more than 8 keys.* Nothing was added"):
-            call_command("rotate_vault", "--add")
-        assert file.read_text() == before
+        file.write_text(f"# kept by hand\n\nVAULT_KEYS={OLD[0]}\nDIGEST_KEYS={keys}\n")
+        call_command("rotate_vault", "--add")
+        added = file.read_text()
+        assert added.startswith(f"# kept by hand\n\nVAULT_KEYS={OLD[0]},2:") and f"\nDIGEST_KEYS={keys}\n" in added
+        assert "DIGEST_KEYS is as it was: it has 8 versions" in capsys.readouterr().out
 
     def test_not_where_the_environment_sets_them(self, file: Path) -> None:
         file.write_text("SECRET_KEY=x\n")

@@ -14,7 +14,7 @@ from apikeys.models import ApiKey
 from console import ledger
 from console.ledger import Kind
 from console.models import Authenticator, VaultKey
-from console.vault import Vault, VaultError, new_key
+from console.vault import MAX_DIGEST_KEYS, VaultError, new_key, parse_keys
 
 BATCH = 200  # rows that are locked together
 WIDTH = 40  # of the progress bar
@@ -39,11 +39,13 @@ class Command(BaseCommand):
             Authenticator.objects.all(),
             ApiKey.objects.filter(sealed_secret__isnull=False),
         ]
-        self.total, self.done, self.told = sum(rows.count() for rows in sealed), 0, 0
+        self.told = 0
         self.damaged: list[Authenticator | ApiKey] = []
-        moved = sum(self.rotate(rows) for rows in sealed)
-        self.show()
-        sys.stderr.write("\n")
+        moved = self.rotate_all(sealed)
+        if not self.damaged and self.rotate_all(sealed):  # what was written meanwhile
+            raise CommandError(
+                "Something still writes with older keys. Restart every console with the new ones, then run this again."
+            )
         if self.damaged:
             raise CommandError(
                 f"{moved} moved; {len(self.damaged)} cannot be opened and are as they were (see the ledger). "
@@ -54,6 +56,13 @@ class Command(BaseCommand):
         self.stdout.write(f"{moved} moved, {self.done - moved} were in place.")
         self.stdout.write("Older versions of VAULT_KEYS can be taken out now.")
         self.stdout.write("Keep those of DIGEST_KEYS: deleted keys and unused recovery codes are recognised by them.")
+
+    def rotate_all(self, sealed: list[models.QuerySet[Any]]) -> int:
+        self.total, self.done = sum(rows.count() for rows in sealed), 0
+        moved = sum(self.rotate(rows) for rows in sealed)
+        self.show()
+        sys.stderr.write("\n")
+        return moved
 
     def rotate(self, rows: models.QuerySet[Any]) -> int:
         """Batch by batch, each in a transaction; how many rows were not in place."""
@@ -83,15 +92,23 @@ class Command(BaseCommand):
         if not settings.VAULT.newest(bytes(row.sealed_secret or b"")):
             row.sealed_secret = settings.VAULT.seal(row.place, secret)
         if isinstance(row, ApiKey):
-            digest = settings.VAULT.digests("api-key", secret.decode())[0]
-            row.digest = digest if digest != bytes(row.digest) else row.digest
+            digests = settings.VAULT.digests("api-key", secret.decode())
+            if bytes(row.digest) not in digests:
+                self.damaged.append(row)
+                return False
+            row.digest = digests[0] if digests[0] != bytes(row.digest) else row.digest
         return before != (row.sealed_secret, getattr(row, "digest", None))
 
     def tell_damaged(self) -> None:
         for row in self.damaged[self.told :]:
             if isinstance(row, ApiKey):
                 with transaction.atomic():
-                    ledger.record(Kind.KEY_DAMAGED, row.account, key=row, detail="It cannot be opened (rotation).")
+                    ledger.record(
+                        Kind.KEY_DAMAGED,
+                        row.account,
+                        key=row,
+                        detail="It cannot be opened, or its digest is another's (rotation).",
+                    )
             else:
                 self.stderr.write(f"\nThe authenticator of {row.user} cannot be opened.")
         self.told = len(self.damaged)
@@ -110,15 +127,16 @@ class Command(BaseCommand):
         for name in ("VAULT_KEYS", "DIGEST_KEYS"):
             if lines.get(name) != os.environ.get(name):
                 raise CommandError(f"{name} is not from {file}. Add a version to it where it is set.")
-            lines[name] = new_key(lines[name])
-        try:
-            Vault(lines["VAULT_KEYS"], lines["DIGEST_KEYS"])
-        except ValueError as error:
-            raise CommandError(f"{error} Nothing was added.") from error
+            if name == "VAULT_KEYS" or len(parse_keys(name, lines[name])) < MAX_DIGEST_KEYS:
+                lines[name] = new_key(lines[name])
         new = file.with_suffix(".new")
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=0o600), "w") as out:
-            out.writelines(f"{name}={value}\n" for name, value in lines.items())
+            for line in text.splitlines():
+                name = line.partition("=")[0]
+                out.write(f"{name}={lines[name]}\n" if name in lines else f"{line}\n")
             out.flush()
             os.fsync(out.fileno())
         new.rename(file)
         self.stdout.write(f"{file} has new versions. Keep a copy; restart the gates, then the consoles, then rotate.")
+        if lines["DIGEST_KEYS"] == os.environ.get("DIGEST_KEYS"):
+            self.stdout.write(f"DIGEST_KEYS is as it was: it has {MAX_DIGEST_KEYS} versions, the most there can be.")

@@ -8,7 +8,10 @@ from typing import Any
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 
+from console import ledger
+from console.ledger import Kind
 from console.models import User
 
 
@@ -27,7 +30,9 @@ def create_root(name: str, password: str = "", *, operator: bool = False) -> str
     password = password or secrets.token_urlsafe(18)
     user.set_password(password)
     user.full_clean()
-    user.save()
+    with transaction.atomic():
+        user.save()
+        ledger.record(Kind.USER_CREATED, user, detail=f"{user}")
     return password
 
 
