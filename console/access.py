@@ -13,8 +13,9 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from console import sessions
+from console.factors import Authenticator
 from console.ledger import Origin, acting
-from console.models import Authenticator, User
+from console.models import User
 
 View = Callable[..., Any]
 

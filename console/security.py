@@ -10,8 +10,9 @@ from django.contrib.auth.backends import ModelBackend
 from django.db import transaction
 
 from console import ledger
+from console.factors import RECOVERY_LENGTH, Authenticator, CodeRefused, CodeThrottled, Factor, RecoveryCodes
 from console.ledger import Kind
-from console.models import RECOVERY_LENGTH, Authenticator, CodeRefused, CodeThrottled, Factor, RecoveryCodes, User
+from console.models import User
 from console.vault import VaultError
 
 MALFORMED = "Enter the six digits that your authenticator app shows, or a recovery code."

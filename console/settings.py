@@ -149,10 +149,11 @@ GUESSES_AN_ACCOUNT = 100  # in the same time, from all addresses that it was nev
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_LOCKOUT_CALLABLE = "console.views.locked_out"
+AXES_LOCKOUT_CALLABLE = "console.logon.locked_out"
 AXES_CLIENT_IP_CALLABLE = "console.access.client_address"
 AXES_ENABLE_ADMIN = False
-AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken", "current_password", "new_password", "otp_token"]
+AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken", "new_password", "otp_token"]
+AXES_SENSITIVE_PARAMETERS += ["current-password", "current-otp_token"]
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
 

@@ -4,25 +4,25 @@ from django.contrib import admin
 from django.urls import include, path
 
 from apikeys import leaks
-from console import activity, health, invitations, views
+from console import activity, health, invitations, logon, security_pages, views
 from console.access import Access, open_to
 
 console = [
-    path("login/", open_to(Access.ANYONE, views.LogOn.as_view()), name="logon"),
-    path("login/verify/", open_to(Access.PASSWORD, views.Verify.as_view()), name="verify"),
+    path("login/", open_to(Access.ANYONE, logon.LogOn.as_view()), name="logon"),
+    path("login/verify/", open_to(Access.PASSWORD, logon.Verify.as_view()), name="verify"),
     path(
         "invitation/<int:user_id>/<slug:token>/",
         open_to(Access.ANYONE, invitations.Invitation.as_view()),
         name="invitation",
     ),
-    path("logout/", open_to(Access.ANYONE, views.LogOut.as_view()), name="logout"),
-    path("security/", views.Security.as_view(), name="security"),
-    path("security/authenticator/", open_to(Access.PASSWORD, views.Enrol.as_view()), name="authenticator"),
+    path("logout/", open_to(Access.ANYONE, logon.LogOut.as_view()), name="logout"),
+    path("security/", security_pages.Security.as_view(), name="security"),
+    path("security/authenticator/", open_to(Access.PASSWORD, security_pages.Enrol.as_view()), name="authenticator"),
     path("activity/", activity.Activity.as_view(), name="activity"),
     path("activity/csv/", activity.ActivityCsv.as_view(), name="activity-csv"),
-    path("security/password/", views.Password.as_view(), name="password"),
-    path("security/sessions/", views.Sessions.as_view(), name="sessions"),
-    path("security/recovery-codes/", views.NewRecoveryCodes.as_view(), name="recovery-codes"),
+    path("security/password/", security_pages.Password.as_view(), name="password"),
+    path("security/sessions/", security_pages.Sessions.as_view(), name="sessions"),
+    path("security/recovery-codes/", security_pages.NewRecoveryCodes.as_view(), name="recovery-codes"),
 ]
 
 handler400 = "console.views.bad_request"

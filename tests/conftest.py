@@ -7,7 +7,8 @@ from django.contrib.auth.hashers import make_password
 from django.db import connection
 from django.test import Client
 
-from console.models import Authenticator, RecoveryCodes, User
+from console.factors import Authenticator, RecoveryCodes
+from console.models import User
 from tests.person import PASSWORD
 from tests.servers import Server, running
 

@@ -7,7 +7,8 @@ import pytest
 from django.test import Client
 
 from apikeys.models import ApiKey
-from console.models import Authenticator, User
+from console.factors import Authenticator
+from console.models import User
 from tests.addresses import OPEN, PASSWORD_ONLY, addresses
 from tests.conftest import Enrolled, verified_client
 from tests.person import PASSWORD

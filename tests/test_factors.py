@@ -9,7 +9,8 @@ import time_machine
 from django.db import connection
 from django.test import Client
 
-from console.models import Authenticator, CodeRefused, CodeThrottled, RecoveryCodes, User
+from console.factors import Authenticator, CodeRefused, CodeThrottled, RecoveryCodes
+from console.models import User
 from console.security import authenticate
 from tests.conftest import Enrolled, enrolled
 from tests.person import PASSWORD, code, element
@@ -82,22 +83,25 @@ class TestEnrolment:
         assert response.status_code == 422
         assert b"enrolled in another window" in response.content
 
-    def test_replacing_needs_a_code_of_the_old_one(self, owner: Enrolled, mine: Client, codes: Iterator[str]) -> None:
+    def test_replacing_needs_the_password_and_a_code_of_the_old_one(
+        self, owner: Enrolled, mine: Client, codes: Iterator[str]
+    ) -> None:
         old, secret = Authenticator.objects.get(user=owner), shown_secret(mine)
-        data = {"otp_token": code(secret), "current-otp_token": "000000"}
-        response = mine.post("/security/authenticator/", data)
-        assert response.status_code == 422
-        assert Authenticator.objects.get(user=owner, confirmed=True) == old
-        data["current-otp_token"] = next(codes)
+        spare = next(codes)
+        data = {"otp_token": code(secret), "current-password": PASSWORD, "current-otp_token": spare}
+        for wrong in ({"otp_token": "000000"}, {"current-otp_token": "000000"}, {"current-password": "wrong"}):
+            assert mine.post("/security/authenticator/", data | wrong).status_code == 422
+            assert Authenticator.objects.get(user=owner, confirmed=True) == old
         response = mine.post("/security/authenticator/", data)
         assert response.status_code == 200
         assert Authenticator.objects.get(user=owner).secret_text == secret
 
     def test_new_recovery_codes_end_the_old(self, owner: Enrolled, mine: Client, codes: Iterator[str]) -> None:
         assert mine.get("/security/recovery-codes/").status_code == 200
-        assert mine.post("/security/recovery-codes/", {"otp_token": "000000"}).status_code == 422
-        old = next(codes)
-        response = mine.post("/security/recovery-codes/", {"otp_token": next(codes)})
+        old, spare = next(codes), next(codes)
+        for wrong in ({"otp_token": "000000", "password": PASSWORD}, {"otp_token": spare, "password": "wrong"}):
+            assert mine.post("/security/recovery-codes/", wrong).status_code == 422
+        response = mine.post("/security/recovery-codes/", {"otp_token": spare, "password": PASSWORD})
         assert response.content.count(b"<li><code>") == 10
         with pytest.raises(CodeRefused, match="none of your unused"):
             authenticate(owner, old)

@@ -10,7 +10,7 @@ from django.test import Client
 
 from apikeys import keyformat
 from apikeys.models import ApiKey, KeyDeleted
-from console.models import Authenticator
+from console.factors import Authenticator
 from console.security import SecurityForm
 from tests.conftest import Enrolled, verified_client
 from tests.person import code

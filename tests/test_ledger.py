@@ -3,6 +3,8 @@
 import copy
 import csv
 import io
+import socketserver
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,12 +19,14 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
 from django.db.models import F
 from django.test import Client
+from django.utils import timezone
 from pytest_django import Settings
 
 from apikeys.models import ApiKey
+from console.factors import Authenticator, RecoveryCodes
 from console.ledger import Entry, Kind
 from console.mail import Mail
-from console.models import Authenticator, RecoveryCodes, User
+from console.models import User
 from tests.conftest import Enrolled, enrolled, only_postgres, verified_client
 from tests.person import PASSWORD, code, element
 
@@ -74,19 +78,19 @@ def delete(world: World) -> Any:
 
 
 def new_codes(world: World) -> Any:
-    return world.browser.post("/security/recovery-codes/", {"otp_token": world.code})
+    return world.browser.post("/security/recovery-codes/", {"password": PASSWORD, "otp_token": world.code})
 
 
 def replace_authenticator(world: World) -> Any:
     page = world.browser.get("/security/authenticator/")
     if page.status_code != 200:
         return page
-    data = {"otp_token": code(page.context["secret"]), "current-otp_token": world.code}
+    data = {"otp_token": code(page.context["secret"]), "current-password": PASSWORD, "current-otp_token": world.code}
     return world.browser.post("/security/authenticator/", data)
 
 
 def change_password(world: World) -> Any:
-    data = {"current_password": PASSWORD, "new_password": NEW_PASSWORD, "otp_token": world.code}
+    data = {"password": PASSWORD, "new_password": NEW_PASSWORD, "otp_token": world.code}
     return world.browser.post("/security/password/", data)
 
 
@@ -195,7 +199,7 @@ class TestWhatIsRecorded:
 
     def test_a_replaced_authenticator_is_no_log_on(self, owner: Enrolled, mine: Client, codes: Iterator[str]) -> None:
         secret = element(mine.get("/security/authenticator/").content.decode(), r'id="totp-secret">([A-Z2-7]+)<')
-        data = {"otp_token": code(secret), "current-otp_token": next(codes)}
+        data = {"otp_token": code(secret), "current-password": PASSWORD, "current-otp_token": next(codes)}
         assert mine.post("/security/authenticator/", data).status_code == 200
         kinds = [*Entry.objects.values_list("kind", flat=True)][:3]
         assert kinds == [Kind.RECOVERY_CODES_MADE, Kind.FACTOR_ADDED, Kind.FACTOR_REMOVED]
@@ -459,6 +463,45 @@ class TestMail:
         Mail.objects.update(due_at="2020-01-01T00:00:00Z")
         call_command("housekeep", "--once")
         assert len(mail.outbox) == 1 and not Mail.objects.exists()
+
+    def test_one_that_the_server_does_not_take_waits_and_holds_up_no_other(
+        self, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        Mail.objects.create(to="gone@example.org", subject="first", body="x")
+        Mail.objects.create(to="here@example.org", subject="second", body="x")
+        with MailServer(("127.0.0.1", 0), MailSession) as server:
+            threading.Thread(target=server.serve_forever).start()
+            settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+            settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address
+            call_command("housekeep", "--once")
+            server.shutdown()
+        waiting = Mail.objects.get()
+        assert (waiting.subject, waiting.attempts) == ("first", 1) and waiting.due_at > timezone.now()
+        assert server.taken == ["here@example.org"] and "the mail server does not take it" in caplog.text
+
+
+class MailServer(socketserver.TCPServer):
+    """Takes mail for whoever is here."""
+
+    taken: list[str] = []
+
+
+class MailSession(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        assert isinstance(self.server, MailServer)
+        self.wfile.write(b"220 here\r\n")
+        for line in self.rfile:
+            words = line.decode().upper().split()
+            if words[0] == "RCPT" and "GONE@" in words[1]:
+                answer = b"550 nobody of that name"
+            elif words[0] == "DATA":
+                self.wfile.write(b"354 go on\r\n")
+                text = list(iter(self.rfile.readline, b".\r\n"))
+                self.server.taken += [part[4:].decode().strip() for part in text if part.startswith(b"To: ")]
+                answer = b"250 taken"
+            else:
+                answer = b"221 bye" if words[0] == "QUIT" else b"250 good"
+            self.wfile.write(answer + b"\r\n")
 
 
 def fail_on(table: str, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:

@@ -3,7 +3,8 @@
 import pytest
 from django.test import Client
 
-from console.models import Authenticator, User
+from console.factors import Authenticator
+from console.models import User
 from tests.conftest import Enrolled, verified_client
 from tests.person import PASSWORD, code
 

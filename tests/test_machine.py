@@ -10,7 +10,7 @@ from hypothesis import settings, strategies
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 
 from apikeys.models import ApiKey
-from console.models import RecoveryCodes
+from console.factors import RecoveryCodes
 from tests.conftest import Enrolled, enrolled, verified_client
 
 ACCOUNTS = strategies.sampled_from([0, 1])

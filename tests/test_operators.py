@@ -13,9 +13,10 @@ from django.core.management import call_command
 from django.test import Client
 
 from apikeys.models import ApiKey
+from console.factors import Authenticator, RecoveryCodes
 from console.invitations import invite
 from console.ledger import Entry, Kind
-from console.models import Authenticator, RecoveryCodes, User
+from console.models import User
 from tests.conftest import Enrolled, enrolled, verified_client
 from tests.gates import Gate, new_key
 from tests.person import PASSWORD

@@ -20,8 +20,9 @@ from apikeys import keyformat
 from apikeys.management.commands import rotate_vault
 from apikeys.models import ApiKey
 from console import gunicorn_conf
+from console.factors import Authenticator
 from console.ledger import Entry, Kind
-from console.models import Authenticator, User, VaultKey
+from console.models import User, VaultKey
 from console.security import authenticate
 from console.vault import Vault, new_key
 from tests.conftest import Enrolled, enrolled

@@ -9,8 +9,9 @@ from django.contrib.auth.password_validation import password_validators_help_tex
 from django.core.management import call_command
 from django.test import Client
 
+from console.factors import Authenticator
 from console.ledger import Entry, Kind
-from console.models import Authenticator, User
+from console.models import User
 from console.sessions import Session
 from tests.conftest import Enrolled, verified_client
 from tests.person import PASSWORD, code
@@ -103,7 +104,7 @@ class TestWhatEndsTheOthers:
     def test_a_new_password(self, codes: Iterator[str], owner: Enrolled) -> None:
         mine, other = log_on(codes), log_on(codes)
         new = "a quite different sentence"
-        data = {"current_password": PASSWORD, "new_password": new, "otp_token": next(codes)}
+        data = {"password": PASSWORD, "new_password": new, "otp_token": next(codes)}
         assert mine.post("/security/password/", data, follow=True).status_code == 200
         assert logged_on(mine) and not logged_on(other)
         assert User.objects.get(pk=owner.pk).check_password(new)
@@ -111,7 +112,8 @@ class TestWhatEndsTheOthers:
     def test_a_replaced_authenticator(self, codes: Iterator[str]) -> None:
         mine, other = log_on(codes), log_on(codes)
         secret = mine.get("/security/authenticator/").context["secret"]
-        answer = mine.post("/security/authenticator/", {"otp_token": code(secret), "current-otp_token": next(codes)})
+        data = {"otp_token": code(secret), "current-password": PASSWORD, "current-otp_token": next(codes)}
+        answer = mine.post("/security/authenticator/", data)
         assert answer.status_code == 200 and logged_on(mine) and not logged_on(other)
         assert Authenticator.objects.filter(confirmed=True).count() == 1
 
@@ -136,23 +138,24 @@ class TestPasswords:
     def test_a_weak_one_is_told_why(self, new: str, why: str, codes: Iterator[str], owner: Enrolled) -> None:
         browser = log_on(codes)
         spare = next(codes)
-        data = {"current_password": PASSWORD, "new_password": new, "otp_token": spare}
+        data = {"password": PASSWORD, "new_password": new, "otp_token": spare}
         answer = browser.post("/security/password/", data)
         assert answer.status_code == 422 and why in answer.content.decode()
         assert User.objects.get(pk=owner.pk).check_password(PASSWORD)
-        assert browser.post("/security/recovery-codes/", {"otp_token": spare}).status_code == 200, "it was not spent"
+        data = {"password": PASSWORD, "otp_token": spare}
+        assert browser.post("/security/recovery-codes/", data).status_code == 200, "it was not spent"
 
     @pytest.mark.parametrize(
         "new", ["only small letters", "p" * 20 + "q" * 200, "ein Schloß am Meer 城堡", "  spaces are kept  "]
     )
     def test_a_long_one_needs_no_kinds_of_signs(self, new: str, codes: Iterator[str], owner: Enrolled) -> None:
-        data = {"current_password": PASSWORD, "new_password": new, "otp_token": next(codes)}
+        data = {"password": PASSWORD, "new_password": new, "otp_token": next(codes)}
         assert log_on(codes).post("/security/password/", data).status_code == 302
         assert User.objects.get(pk=owner.pk).check_password(new)
 
     def test_the_old_one_is_asked_for_and_guessing_it_is_limited(self, codes: Iterator[str], owner: Enrolled) -> None:
         browser = log_on(codes)
-        data = {"current_password": "wrong", "new_password": "a quite different sentence", "otp_token": next(codes)}
+        data = {"password": "wrong", "new_password": "a quite different sentence", "otp_token": next(codes)}
         for _ in range(9):
             answer = browser.post("/security/password/", data)
             assert answer.status_code == 422 and "This is not your password." in answer.content.decode()
@@ -162,7 +165,7 @@ class TestPasswords:
     def test_what_was_refused_is_in_ones_own_ledger_and_nowhere_readable(
         self, codes: Iterator[str], owner: Enrolled, other: Enrolled
     ) -> None:
-        data = {"username": "other", "current_password": "wrong", "new_password": "x" * 20, "otp_token": next(codes)}
+        data = {"username": "other", "password": "wrong", "new_password": "x" * 20, "otp_token": next(codes)}
         browser = log_on(codes)
         for _ in range(11):
             browser.post("/security/password/", data)

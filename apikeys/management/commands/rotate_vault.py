@@ -12,8 +12,9 @@ from django.db import models, transaction
 
 from apikeys.models import ApiKey
 from console import ledger
+from console.factors import Authenticator
 from console.ledger import Kind
-from console.models import Authenticator, VaultKey
+from console.models import VaultKey
 from console.vault import MAX_DIGEST_KEYS, VaultError, new_key, parse_keys
 
 BATCH = 200  # rows that are locked together
