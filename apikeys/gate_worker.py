@@ -232,6 +232,8 @@ class GateWorker(Worker):  # type: ignore[misc]
         stop = asyncio.Event()
         for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             self.loop.add_signal_handler(sign, stop.set)
+        if not self.alive:  # told to stop before that
+            return
         await self.gate.lookup.open()
         beats = self.loop.create_task(self.beat(stop))
         counts = self.loop.create_task(self.hand_over())

@@ -3,7 +3,7 @@
 import os
 
 from console import logs
-from console.gunicorn_conf import on_starting  # noqa: F401  (a hook of gunicorn)
+from console.gunicorn_conf import on_starting, post_worker_init  # noqa: F401  (gunicorn's hooks)
 
 workers = int(os.environ.get("GATE_WORKERS", 2))
 worker_class = "apikeys.gate_worker.GateWorker"

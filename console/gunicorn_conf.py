@@ -1,6 +1,7 @@
 """gunicorn for the console's pages: a few slow requests in threads (a password takes a third of a second)."""
 
 import os
+import signal
 from typing import Any
 
 from console import logs
@@ -37,3 +38,23 @@ def on_starting(server: Any) -> None:
         raise SystemExit(str(error)) from error
     finally:
         connection.close()  # before the workers are forked
+
+
+TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+def hold_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, TO_STOP)
+
+
+def take_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TO_STOP)
+
+
+# A worker is forked with its master's handlers, which drop what it is told until it has its own: told to stop at that
+# moment it would be waited for until graceful_timeout.
+os.register_at_fork(before=hold_signals, after_in_parent=take_signals)
+
+
+def post_worker_init(worker: Any) -> None:
+    take_signals()

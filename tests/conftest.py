@@ -9,6 +9,7 @@ from django.test import Client
 
 from console.factors import Authenticator, RecoveryCodes
 from console.models import User
+from tests.gates import Gate
 from tests.person import PASSWORD
 from tests.servers import Server, running
 
@@ -76,6 +77,13 @@ def codes(owner: Enrolled) -> Iterator[str]:
 def recovery(owner: User) -> RecoveryCodes:
     found: RecoveryCodes = RecoveryCodes.objects.get(user=owner)
     return found
+
+
+@pytest.fixture
+def gate(tmp_path: Path, transactional_db: None) -> Iterator[Gate]:
+    """The gate, at its port, trusting what is before it there."""
+    with Gate(tmp_path, TRUSTED_PROXIES="127.0.0.1") as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

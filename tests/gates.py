@@ -1,6 +1,7 @@
 """The gate's processes on the database of the test, and callers who keep them busy."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -10,13 +11,18 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
+from unittest import mock
 
 from django.db import connection
+from django.test import override_settings
 
+from apikeys import gate as gate_of_the_product
+from apikeys.fold import fold_all
 from apikeys.models import ApiKey
+from console import settings
 from console.models import User
 from tests.person import wait_for
 from tests.servers import ROOT, free_port
@@ -35,14 +41,27 @@ def new_key() -> tuple[ApiKey, str]:
     return ApiKey.objects.issue(User.objects.create(username=uuid.uuid4().hex), uuid.uuid4())
 
 
+TOKEN = b"dashvector-auth-token: "
 Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
+
+
+def refusal(answer: Answer) -> str:
+    """Why a call was refused, the answer's form checked."""
+    status, headers, body = answer
+    assert status == 401
+    assert headers["www-authenticate"] == "Bearer"
+    said = json.loads(body)
+    assert uuid.UUID(said["request_id"]) and said["code"] == 401 and said["message"].endswith(".")
+    return headers["x-api-key-status"]
 
 
 class Gate:
     """gunicorn with the gate's workers, and the process that folds what they count."""
 
-    def __init__(self, folder: Path, workers: int = 2, **environment: str) -> None:
-        self.port, self.folder = free_port(), folder
+    def __init__(
+        self, folder: Path, workers: int = 2, configuration: str = "apikeys.gunicorn_conf", **environment: str
+    ) -> None:
+        self.port, self.folder, self.configuration = free_port(), folder, configuration
         self.environment = os.environ | {
             "CONSOLE_DATA_DIR": str(folder),
             "DATABASE_URL": database_url(),
@@ -53,7 +72,7 @@ class Gate:
         }
 
     def __enter__(self) -> Self:
-        command = ["-m", "gunicorn", "-c", "python:apikeys.gunicorn_conf", "-b", f"127.0.0.1:{self.port}"]
+        command = ["-m", "gunicorn", "-c", f"python:{self.configuration}", "-b", f"127.0.0.1:{self.port}"]
         self.master = self.start(*command, "apikeys.gate:Gate")
         self.meter = self.start("manage.py", "meter")
         wait_for(lambda: self.answers() and len(self.workers()) == int(self.environment["GATE_WORKERS"]))
@@ -109,6 +128,43 @@ class Gate:
 
     def status(self, secret: str) -> int:
         return self.ask(b"dashvector-auth-token: " + secret.encode())[0]
+
+
+class GateHere:
+    """The same, asked within the test's own process, as apikeys.gate_worker asks for each call."""
+
+    def __init__(self, folder: Path, TRUSTED_PROXIES: str = "") -> None:
+        self.settings: dict[str, object] = {
+            "METERING_DIR": folder / "metering",
+            "TRUSTED_PROXIES": TRUSTED_PROXIES.split(","),
+            "DATABASES": {"default": connection.settings_dict},
+            "SQLITE_FILE": Path(connection.settings_dict["NAME"]) if connection.vendor == "sqlite" else None,
+        }
+
+    def __enter__(self) -> Self:
+        self.patch = ExitStack()
+        self.patch.enter_context(override_settings(METERING_DIR=self.settings["METERING_DIR"]))
+        for name, value in self.settings.items():
+            self.patch.enter_context(mock.patch.object(settings, name, value))
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.patch.close()
+
+    def ask(self, *headers: bytes, method: bytes = b"GET", path: bytes = b"/verify") -> Answer:
+        sent = [(name.lower(), value.lstrip()) for name, _, value in (header.partition(b":") for header in headers)]
+
+        async def asked() -> tuple[bytes, bytes, bytes]:
+            gate, reply = gate_of_the_product.Gate(), asyncio.get_running_loop().create_future()
+            await gate.lookup.open()
+            gate.ask(path, sent, "127.0.0.1", lambda *parts: reply.set_result(parts))
+            parts: tuple[bytes, bytes, bytes] = await asyncio.wait_for(reply, 20)
+            gate.close()
+            return parts
+
+        status, lines, body = asyncio.run(asked())
+        fold_all()
+        return int(status.split()[0]), dict(line.split(": ", 1) for line in lines.decode().splitlines()), body
 
 
 class Callers:

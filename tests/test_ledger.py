@@ -472,7 +472,7 @@ class TestMail:
         with MailServer(("127.0.0.1", 0), MailSession) as server:
             threading.Thread(target=server.serve_forever).start()
             settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-            settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address
+            settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address[:2]
             call_command("housekeep", "--once")
             server.shutdown()
         waiting = Mail.objects.get()

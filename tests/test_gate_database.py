@@ -1,0 +1,206 @@
+"""What the gate does while its database is gone, hangs, or answers in parts."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from apikeys import keyformat
+from apikeys.lookup import UNAVAILABLE, Answer, Found, PostgresLookup
+from apikeys.models import ApiKey
+from tests.conftest import only_postgres
+from tests.gates import TOKEN, Gate, database_url, new_key, refusal
+from tests.person import wait_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@contextlib.contextmanager
+def database_gone(address: str) -> Iterator[None]:
+    """The test's database out of everybody's reach."""
+    name = str(connection.settings_dict["NAME"])
+    connection.close()
+    if connection.vendor == "sqlite":
+        away = Path(name).rename(f"{name}.away")
+        yield
+        away.rename(name)
+        return
+    with psycopg.connect(address.replace(f"/{name}", "/postgres"), autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        yield
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+
+
+def test_it_fails_closed_while_its_database_is_gone_and_recovers(gate: Gate) -> None:
+    secret = new_key()[1]
+    assert gate.status(secret) == 200
+    with database_gone(gate.environment["DATABASE_URL"]):
+        wait_for(lambda: {gate.status(secret) for _ in range(10)} == {503})  # each worker has noticed
+        status, headers, body = gate.ask(TOKEN + secret.encode())
+        assert status == 503 and json.loads(body)["code"] == 503 and headers["retry-after"] == "1"
+        assert refusal(gate.ask()) == "missing"
+    wait_for(lambda: gate.status(secret) == 200)
+
+
+def test_before_its_migrations_it_accepts_nothing(tmp_path: Path, transactional_db: None) -> None:
+    address = database_url()
+    if connection.vendor == "sqlite":
+        address = f"sqlite:///{tmp_path}/empty.sqlite3"
+        (tmp_path / "empty.sqlite3").touch()
+    else:
+        address = address.rpartition("/")[0] + "/template1"
+    with Gate(tmp_path, DATABASE_URL=address) as gate:
+        assert gate.status(keyformat.new_secret()) == 503
+
+
+def test_while_its_table_is_gone_it_accepts_nothing(gate: Gate) -> None:
+    secret = new_key()[1]
+    assert gate.status(secret) == 200
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE apikeys_apikey RENAME TO gone")
+        try:
+            wait_for(lambda: {gate.status(secret) for _ in range(10)} == {503})
+        finally:
+            cursor.execute("ALTER TABLE gone RENAME TO apikeys_apikey")
+    wait_for(lambda: {gate.status(secret) for _ in range(10)} == {200})
+
+
+@only_postgres
+def test_an_answer_that_comes_in_parts_is_read_whole(transactional_db: None) -> None:
+    """All that PostgreSQL is asked at once by thousands of calls."""
+    made = [new_key()[0]]
+    for _ in range(4000):
+        copy = ApiKey(account=made[0].account, request_id=uuid.uuid4(), created_at=made[0].created_at)
+        copy.hint, copy.digest, copy.sealed_secret = "x", os.urandom(32), b"x"
+        made.append(copy)
+    ApiKey.objects.bulk_create(made[1:])
+
+    async def ask_all() -> list[Answer]:
+        lookup = PostgresLookup(database_url())
+        await lookup.open()
+        answers: list[Answer] = []
+        for key in made:
+            lookup.find([bytes(key.digest)], answers.append)
+        while len(answers) < len(made):
+            await asyncio.sleep(0)
+        lookup.close()
+        return answers
+
+    answers = asyncio.run(asyncio.wait_for(ask_all(), 30))
+    assert [answer.key_id for answer in answers if isinstance(answer, Found)] == [key.id.bytes for key in made]
+
+
+@contextlib.contextmanager
+def hanging_database() -> Iterator[None]:
+    """PostgreSQL's processes that the gate asks stand still."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = %s AND query LIKE '%%ANY(%%' AND pid <> pg_backend_pid()",
+            [connection.settings_dict["NAME"]],
+        )
+        backends = [row[0] for row in cursor.fetchall()]
+    assert backends
+    for backend in backends:
+        os.kill(backend, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for backend in backends:
+            os.kill(backend, signal.SIGCONT)
+
+
+@only_postgres
+def test_a_database_that_hangs_is_not_waited_for(gate: Gate) -> None:
+    secret = new_key()[1]
+    assert gate.status(secret) == 200
+    with hanging_database():
+        wait_for(lambda: gate.status(secret) == 503)
+        wait_for(lambda: {gate.status(secret) for _ in range(4)} == {200})  # over new connections
+
+
+@only_postgres
+def test_a_question_longer_than_the_sockets_buffer_is_asked_whole(transactional_db: None) -> None:
+    key, secret = new_key()
+    digests = settings.VAULT.digests("api-key", secret)
+    answers: list[Answer] = []
+
+    async def ask() -> None:
+        lookup = PostgresLookup(database_url())
+        await lookup.open()
+        with socket.socket(fileno=os.dup(lookup.socket)) as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        for _ in range(20_000):
+            lookup.find(digests, answers.append)
+        while len(answers) < 20_000:
+            await asyncio.sleep(0.01)
+        lookup.close()
+
+    asyncio.run(ask())
+    assert {answer.key_id for answer in answers if isinstance(answer, Found)} == {key.id.bytes}
+    assert not [answer for answer in answers if not isinstance(answer, Found)]
+
+
+@only_postgres
+def test_a_question_that_cannot_be_sent_is_answered_unavailable(transactional_db: None) -> None:
+    answers: list[Answer] = []
+
+    async def ask() -> None:
+        lookup = PostgresLookup(database_url())
+        await lookup.open()
+        assert lookup.connection
+        lookup.connection.close()
+        lookup.find([b"x" * 32], answers.append)
+        while not answers:
+            await asyncio.sleep(0)
+        lookup.close()
+
+    asyncio.run(asyncio.wait_for(ask(), 20))
+    assert answers == [UNAVAILABLE]
+
+
+@only_postgres
+def test_calls_that_come_while_one_waits_are_answered_in_turn(tmp_path: Path, transactional_db: None) -> None:
+    secret = new_key()[1]
+    good = b"GET /verify HTTP/1.1\r\nHost: gate\r\n" + TOKEN + secret.encode() + b"\r\n\r\n"
+    last = b"GET /verify HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n"
+    with Gate(tmp_path, workers=1) as gate, contextlib.ExitStack() as held:
+        assert gate.status(secret) == 200
+
+        def connected() -> socket.socket:
+            return held.enter_context(socket.create_connection(("127.0.0.1", gate.port), timeout=20))
+
+        def send(caller: socket.socket, request: bytes) -> None:
+            """Until the worker has it: it answers another, who came later and needs no database."""
+            caller.sendall(request)
+            assert gate.status("") == 401
+
+        patient, hasty, noisy = connected(), connected(), connected()
+        with hanging_database():
+            send(patient, good)
+            send(patient, good)
+            send(patient, last)
+            send(noisy, good)
+            send(noisy, b"nonsense\r\n\r\n")
+            send(hasty, good)
+            hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            hasty.close()
+            assert gate.status("") == 401
+        for caller, statuses in ((patient, [b"200", b"200", b"401"]), (noisy, [b"200", b"400"])):
+            received = b""
+            while part := caller.recv(65536):
+                received += part
+            assert re.findall(rb"HTTP/1.1 (\d+)", received) == statuses
+        assert gate.status(secret) == 200
