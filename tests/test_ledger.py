@@ -483,7 +483,9 @@ class TestMail:
 class MailServer(socketserver.TCPServer):
     """Takes mail for whoever is here."""
 
-    taken: list[str] = []
+    def __init__(self, *words: Any) -> None:
+        super().__init__(*words)
+        self.taken: list[str] = []
 
 
 class MailSession(socketserver.StreamRequestHandler):
