@@ -1,13 +1,17 @@
 PYTHON ?= python3
 INSTALL = $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: run test lint lock bench revocation
+.PHONY: run test mutants lint lock bench revocation
 
 run: .venv/run
 	@exec .venv/bin/python -m console.start
 
 test: .venv/dev
 	@exec .venv/bin/python -m tests
+
+# Do the tests notice small changes of what matters most? Needs PostgreSQL.
+mutants: .venv/dev
+	@exec .venv/bin/python -m tests.mutants
 
 # Speed, side by side with others; needs wrk, and PostgreSQL for its rows.
 bench: .venv-bench/ready

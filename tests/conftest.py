@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,13 @@ def verified_client(user: User, **options: bool) -> Client:
     session["otp_device_id"] = Authenticator.objects.get(user=user).persistent_id
     session.save()
     return client
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    """A database for each process that runs tests: mutation testing runs many at once."""
+    names = connection.settings_dict["TEST"]
+    names["NAME"] = f"{names['NAME'] or 'test_console'}_{os.getpid()}"
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ class GateHere:
             gate, reply = gate_of_the_product.Gate(), asyncio.get_running_loop().create_future()
             await gate.lookup.open()
             gate.ask(path, sent, "127.0.0.1", lambda *parts: reply.set_result(parts))
-            parts: tuple[bytes, bytes, bytes] = await asyncio.wait_for(reply, 20)
+            parts: tuple[bytes, bytes, bytes] = await asyncio.wait_for(reply, 5)
             gate.close()
             return parts
 

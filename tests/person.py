@@ -2,8 +2,10 @@
 
 import base64
 import re
+import ssl
 import time
 from html import unescape
+from pathlib import Path
 from typing import Self
 
 import httpx
@@ -34,8 +36,10 @@ def element(page: str, pattern: str) -> str:
 class Person:
     """A root account's owner: `log_on` first, which enrols an authenticator where there is none."""
 
-    def __init__(self, address: str) -> None:
-        self.http = httpx.Client(base_url=address, follow_redirects=True, timeout=60)
+    def __init__(self, address: str, certificate: Path | None = None) -> None:
+        tls = ssl.create_default_context(cafile=certificate) if certificate else True
+        headers = {"Origin": address}
+        self.http = httpx.Client(base_url=address, headers=headers, verify=tls, follow_redirects=True, timeout=60)
         self.recovery_codes: list[str] = []
 
     def __enter__(self) -> Self:
@@ -52,8 +56,8 @@ class Person:
     def log_on(self) -> Self:
         page = self.send("/login/", username=NAME, password=PASSWORD)
         if "totp-secret" in page.text:
-            secret = element(page.text, r'id="totp-secret">([A-Z2-7]+)<')
-            page = self.send("/security/authenticator/", otp_token=code(secret))
+            self.totp_secret = element(page.text, r'id="totp-secret">([A-Z2-7]+)<')
+            page = self.send("/security/authenticator/", otp_token=code(self.totp_secret))
             self.recovery_codes = re.findall(r"<li><code>([^<]+)</code></li>", page.text)
         else:
             self.send("/login/verify/", otp_token=self.recovery_codes.pop())

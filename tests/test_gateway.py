@@ -2,12 +2,8 @@
 the service's own SDK."""
 
 import contextlib
-import grp
 import json
-import os
-import pwd
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +17,7 @@ import pytest
 
 from apikeys import gate, keyformat
 from tests.gates import Gate
+from tests.nginx import Gateway, clean, program
 from tests.person import Person, wait_for
 from tests.servers import ROOT, Server, free_port, running
 
@@ -32,23 +29,6 @@ UNAUTHENTICATED = {"HTTP": 401, "GRPC": 16}
 UNAVAILABLE = {"HTTP": 503, "GRPC": 14}
 
 
-def clean(**more: str) -> dict[str, str]:
-    """An environment that has nothing of ours in it."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(ROOT), **more}
-
-
-@contextlib.contextmanager
-def program(output: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that writes to that file."""
-    with output.open("w") as out:
-        process = subprocess.Popen(command, cwd=ROOT, env=clean(), stdout=out, stderr=out, text=True)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
 @contextlib.contextmanager
 def upstream(output: Path, python: str, module: str) -> Iterator[int]:
     """A stand-in of the service; its port, which is the first line that it prints."""
@@ -56,47 +36,6 @@ def upstream(output: Path, python: str, module: str) -> Iterator[int]:
         wait_for(lambda: "\n" in output.read_text() or process.poll() is not None)
         assert process.returncode is None, output.read_text()
         yield int(output.read_text().split()[0])
-
-
-class Gateway:
-    """nginx, before the gate and the two upstreams at these ports."""
-
-    def __init__(self, folder: Path, gate_port: int, http_upstream: int, grpc_upstream: int) -> None:
-        self.folder, self.http_upstream = folder, http_upstream
-        self.ports = {"HTTP": free_port(), "GRPC": free_port()}
-        new_ports = {8080: self.ports["HTTP"], 8081: self.ports["GRPC"], 8001: gate_port}
-        new_ports |= {9000: http_upstream, 9001: grpc_upstream}
-        me = f"user {pwd.getpwuid(os.geteuid()).pw_name} {grp.getgrgid(os.getegid()).gr_name};"
-        kept_in = "".join(
-            f"{'client_body' if name == 'body' else name}_temp_path {folder}/{name};\n" for name in NGINX_FOLDERS
-        )
-        conf = (ROOT / "deploy" / "nginx.conf").read_text()
-        conf = re.sub(r"127\.0\.0\.1:(\d+)", lambda match: f"127.0.0.1:{new_ports[int(match[1])]}", conf)
-        conf = conf.replace("user www-data;", me).replace("\nhttp {\n", f"\nhttp {{\n{kept_in}")
-        conf = conf.replace("/var/log/nginx", str(folder)).replace("/run/nginx.pid", f"{folder}/nginx.pid")
-        folder.mkdir()
-        (folder / "nginx.conf").write_text(conf)
-
-    @contextlib.contextmanager
-    def serving(self) -> Iterator["Gateway"]:
-        nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-        assert nginx, "nginx is missing"
-        words = ["-p", str(self.folder), "-c", "nginx.conf", "-e", "error.log", "-g", "daemon off;"]
-        with program(self.folder / "output", nginx, *words) as process:
-            wait_for(lambda: all(map(listens, self.ports.values())) or process.poll() is not None)
-            assert process.returncode is None, (self.folder / "output").read_text()
-            yield self
-
-    def call(self, path: str = "/v1/collections", **options: Any) -> httpx.Response:
-        """Over HTTP, from an address that nobody else calls from."""
-        transport = httpx.HTTPTransport(local_address="127.0.0.5")
-        with httpx.Client(transport=transport, timeout=20) as http:
-            return http.request(options.pop("method", "GET"), f"http://127.0.0.1:{self.ports['HTTP']}{path}", **options)
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Sdk:

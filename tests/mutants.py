@@ -1,0 +1,68 @@
+"""`make mutants`: changes limits, security authentication, vault and gate in a thousand small ways, and runs the tests
+on each change. One that no test notices has to be explained in tests/mutants.toml, or this fails."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+from tests.__main__ import postgres, postgres_folder
+from tests.servers import ROOT
+
+IN_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
+UNNOTICED = (0, 33)  # mutmut's words for a mutant that the tests passed with, and for one that no test came near to
+ONLY_POSTGRES = ["apikeys.lookup.xǁPostgresLookupǁ*", "apikeys.gate.xǁGateǁ__init__*"]
+SKIPPED = shutil.ignore_patterns(".*", "var", "mutants", "__pycache__", "*.png")
+
+
+def run(folder: Path, names: list[str], **environment: str) -> dict[str, int | None]:
+    """mutmut on a copy of the project in that folder; how each mutant of those names ended."""
+    shutil.copytree(ROOT, folder, ignore=SKIPPED)
+    command = [sys.executable, "-m", "mutmut", "run", *names]
+    subprocess.run(command, cwd=folder, env=os.environ | environment, check=True)
+    ended: dict[str, int | None] = {}
+    for file in (folder / "mutants").rglob("*.meta"):
+        ended |= json.loads(file.read_text())["exit_code_by_key"]
+    return {name: code for name, code in ended.items() if code is not None}
+
+
+def change(name: str) -> str:
+    """What a mutant changes: `module.function: before → after`."""
+    from mutmut.__main__ import get_diff_for_mutant  # type: ignore[attr-defined]  # reads the folder it is in
+
+    lines = get_diff_for_mutant(name).splitlines()
+    sides = [[line[1:].strip() for line in lines if line[0] == sign and line[:3] != sign * 3] for sign in "-+"]
+    function = name.rpartition("__mutmut_")[0].replace("xǁ", "").replace("x_", "").replace("ǁ", ".")
+    return f"{function}: {' '.join(sides[0])} → {' '.join(sides[1])}"
+
+
+def main() -> int:
+    programs = postgres_folder()
+    if programs is None:
+        print("PostgreSQL is missing (Debian's package postgresql); its half of the gate needs it.")
+        return 1
+    explained = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text())["survivors"]
+    known = {one for group in explained for one in group["changes"]}
+    with tempfile.TemporaryDirectory(prefix="console-mutants-", dir=IN_MEMORY) as kept:
+        folder = Path(kept)
+        ended = run(folder / "sqlite", [], CONSOLE_DATA_DIR=f"{folder}/data")
+        with postgres(programs) as address:
+            again = run(folder / "postgres", ONLY_POSTGRES, CONSOLE_DATA_DIR=f"{folder}/data", DATABASE_URL=address)
+        ended |= {name: code for name, code in again.items() if ended.get(name) in UNNOTICED}
+        with contextlib.chdir(folder / "sqlite"):
+            found = {change(name) for name, code in ended.items() if code in UNNOTICED}
+    for one in sorted(found - known):
+        print(f"No test notices: {one}")
+    for one in sorted(known - found):
+        print(f"Explained in tests/mutants.toml, and noticed by a test now: {one}")
+    print(f"{len(ended)} mutants: {len(found)} not noticed, {len(found - known)} of them not explained")
+    return 1 if found - known else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
