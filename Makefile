@@ -1,7 +1,7 @@
 PYTHON ?= python3
 INSTALL = $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: run test mutants lint lock bench revocation
+.PHONY: run test mutants lint lock sbom bench revocation
 
 run: .venv/run
 	@exec .venv/bin/python -m console.start
@@ -47,3 +47,8 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --upgrade --generate-hash
 lock: .venv/dev
 	$(COMPILE) -o requirements.txt
 	$(COMPILE) --group dev -o requirements-dev.txt
+
+# What an installation is made of, for whoever audits it (CycloneDX).
+SBOM = sbom.json
+sbom: .venv/dev
+	@PYTHONWARNINGS=ignore .venv/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml -o $(SBOM) requirements.txt

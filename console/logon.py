@@ -48,6 +48,7 @@ class LogOn(LoginView):
     """The password; the next page asked for leads on to the second step."""
 
     template_name = "console/logon.html"
+    http_method_names = ["get", "head", "post", "options"]
     form_class = LogOnForm
     redirect_authenticated_user = True
 

@@ -29,7 +29,7 @@ class JsonFormatter(logging.Formatter):
             "request_id": request_id.get(),
             **getattr(record, "fields", {}),
         }
-        if record.exc_info:
+        if record.exc_info and not record.name.startswith("django.security."):  # those are what a client did wrong
             line["error"] = self.formatException(record.exc_info)
         return SECRET.sub("sk-…", json.dumps(line, ensure_ascii=False))
 

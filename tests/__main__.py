@@ -12,6 +12,12 @@ from pathlib import Path
 
 from tests.servers import ROOT, free_port
 
+NEEDED = {  # the mark of tests that need a program, that program, and its package of Debian
+    "browser": ("chromium", "chromium", "in a browser"),
+    "gateway": ("nginx", "nginx-light", "behind nginx"),
+    "slow_clients": ("slowhttptest", "slowhttptest", "with slow clients"),
+}
+ONCE = {"browser", "scanner"}  # the same on every database
 COVERAGE = [sys.executable, "-m", "coverage"]
 
 
@@ -54,17 +60,14 @@ def without(marks: Collection[str]) -> list[str]:
 
 def main() -> int:
     os.environ.pop("DATABASE_URL", None)
-    programs, left_out, missing = postgres_folder(), [], 0
-    if not shutil.which("chromium"):
-        missing += 1
-        left_out.append("browser")
-        print("Left out: the tests in a browser, because Chromium is missing (Debian's package chromium).")
-    if not shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"):
-        missing += 1
-        left_out.append("gateway")
-        print("Left out: the tests behind nginx, because it is missing (Debian's package nginx-light).")
-    if not programs:
-        missing += 1
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+    left_out = [mark for mark, (program, _, _) in NEEDED.items() if not shutil.which(program, path=path)]
+    programs = postgres_folder()
+    missing = len(left_out) + (programs is None)
+    for mark in left_out:
+        program, package, tests = NEEDED[mark]
+        print(f"Left out: the tests {tests}, because {program} is missing (Debian's package {package}).")
+    if programs is None:
         print("Left out: the tests on PostgreSQL, because it is missing (Debian's package postgresql).")
     if missing and os.environ.get("CI") == "true":
         print("With CI=true nothing may be left out.")
@@ -73,7 +76,7 @@ def main() -> int:
     failed = pytest(*without(left_out))
     if programs:
         with postgres(programs) as address:
-            failed = pytest(*without({"browser", *left_out}), DATABASE_URL=address) or failed
+            failed = pytest(*without({*ONCE, *left_out}), DATABASE_URL=address) or failed
     subprocess.run([*COVERAGE, "combine", "--quiet"], cwd=ROOT, check=True)
     report = subprocess.run([*COVERAGE, "report", "--fail-under", "0" if missing else "100"], cwd=ROOT).returncode
     return failed or report

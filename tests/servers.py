@@ -24,6 +24,18 @@ def free_port() -> int:
         return port
 
 
+def installed(name: str, requirements: Path) -> str:
+    """The Python of a virtual environment of that name beside ours, which has these packages and no other."""
+    folder = ROOT / name
+    python, made = folder / "bin" / "python", folder / "made-from"
+    if not made.exists() or made.read_text() != requirements.read_text():
+        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([*install, "-r", str(requirements)], check=True)
+        made.write_text(requirements.read_text())
+    return str(python)
+
+
 class Server:
     """`python -m console.start`, as a process."""
 

@@ -19,10 +19,9 @@ from apikeys import gate, keyformat
 from tests.gates import Gate
 from tests.nginx import Gateway, clean, program
 from tests.person import Person, wait_for
-from tests.servers import ROOT, Server, free_port, running
+from tests.servers import ROOT, Server, free_port, installed, running
 
 pytestmark = pytest.mark.gateway
-SDK, REQUIREMENTS = ROOT / ".venv-sdk", ROOT / "tests" / "sdk-requirements.txt"
 NGINX_FOLDERS = ("body", "proxy", "fastcgi", "scgi", "uwsgi")
 PROTOCOLS = ("HTTP", "GRPC")
 UNAUTHENTICATED = {"HTTP": 401, "GRPC": 16}
@@ -70,13 +69,7 @@ class Sdk:
 @pytest.fixture(scope="session")
 def sdk_python() -> str:
     """The Python of a virtual environment that has the SDK, which pins packages too old for ours."""
-    python, made = SDK / "bin" / "python", SDK / "made-from"
-    if not made.exists() or made.read_text() != REQUIREMENTS.read_text():
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(SDK)], check=True)
-        subprocess.run([*install, "-r", str(REQUIREMENTS)], check=True)
-        made.write_text(REQUIREMENTS.read_text())
-    return str(python)
+    return installed(".venv-sdk", ROOT / "tests" / "sdk-requirements.txt")
 
 
 @pytest.fixture(scope="module")

@@ -83,6 +83,12 @@ class TestLogs:
         assert (line["path"], line["status"], line["method"]) == ("/nothing\r\nhere\x1b[31m", 404, "GET")
         assert str(line["at"]).endswith("+00:00") and line["address"] == "127.0.0.1"
 
+    def test_what_a_client_does_wrong_is_a_line_without_a_traceback(self, server: Server) -> None:
+        answer = httpx.get(server.address, headers={"Host": "evil.example"})
+        assert answer.status_code == 400
+        told = [one for one in self.lines(server) if "evil.example" in str(one["message"])]
+        assert [one["logger"] for one in told] == ["django.security.DisallowedHost"] and "error" not in told[0]
+
     def test_no_invitation_is_in_them(self, server: Server) -> None:
         assert httpx.get(server.address + "/invitation/1/abc123-secret/").status_code == 410
         assert "abc123-secret" not in server.output.read_text() and "/invitation/1/…" in server.output.read_text()
