@@ -129,6 +129,12 @@ def test_a_setting_that_cannot_work_ends_the_start_with_a_sentence(tmp_path: Pat
     assert ended.stderr and "Traceback" not in ended.stderr
 
 
+def test_djangos_own_check_of_a_deployment_finds_nothing(fresh_server: Server) -> None:
+    environment = fresh_server.environment | {"CONSOLE_URL": "https://keys.example.org"}
+    checked = run("manage.py", "check", "--deploy", "--fail-level", "WARNING", **environment)
+    assert checked.returncode == 0, checked.stderr
+
+
 def test_with_unusable_keys_it_says_so(tmp_path: Path) -> None:
     keys = {"SECRET_KEY": "s", "VAULT_KEYS": "nonsense", "DIGEST_KEYS": "nonsense"}
     ended = run("-m", "console.start", CONSOLE_DATA_DIR=str(tmp_path), **keys)
