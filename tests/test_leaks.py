@@ -1,6 +1,8 @@
 """Leaked keys: whoever has one whole can have it deleted, and learns nothing by it."""
 
+import io
 import json
+import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -108,10 +110,18 @@ def test_only_post() -> None:
     assert Client().get("/leaked-keys").status_code == 405
 
 
-def test_from_a_file(made: tuple[ApiKey, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = tmp_path / "found.txt"
-    found.write_text(f"{made[1]}\n{keyformat.new_secret()}\n")
-    call_command("revoke", str(found))
+@pytest.mark.parametrize("source", ["a file", "standard input"])
+def test_by_command(
+    made: tuple[ApiKey, str],
+    source: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found, text = tmp_path / "found.txt", f"{made[1]}\n{keyformat.new_secret()}\n"
+    found.write_text(text)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    call_command("revoke", *([str(found)] if source == "a file" else []))
     assert "1 of 2 deleted" in capsys.readouterr().out
     assert Entry.objects.get(kind=Kind.KEY_LEAKED).who == "the command line"
 
