@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 from django.test import Client
 
 from apikeys import keyformat
-from apikeys.models import ApiKey, KeyDeleted
+from apikeys.models import ApiKey, KeyDeleted, Usage
 from console.factors import Authenticator
+from console.ledger import Entry, Kind
 from console.security import SecurityForm
+from console.vault import VaultError
 from tests.conftest import Enrolled, verified_client
 from tests.person import code
 
@@ -154,6 +157,41 @@ def test_deleting_keeps_the_trace_and_drops_the_secret(key: ApiKey) -> None:
         kept.reveal()
     with pytest.raises(KeyDeleted):
         key.delete()
+
+
+def test_deleted_keys_are_listed_with_the_calls_that_were_refused_since(key: ApiKey, owner: Enrolled) -> None:
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    for hours, refused in ((0, 3), (1, 1), (2, 0)):
+        hour = first + timedelta(hours=hours)
+        Usage.objects.create(key=key, hour=hour, accepted=5, refused=refused)
+    key.delete()
+    last = ApiKey.objects.issue(owner, uuid.uuid4())[0]
+    last.delete()
+    found = [(one.pk, one.refused, one.last_refused) for one in ApiKey.objects.deleted()]
+    assert found == [(last.pk, None, None), (key.pk, 4, first + timedelta(hours=1))]
+
+
+def test_each_act_is_in_the_ledger_once(owner: Enrolled, key: ApiKey) -> None:
+    key.reveal()
+    key.delete(detail="by chance", who="somebody")
+    rows = Entry.objects.exclude(key_id=None).order_by("number")
+    assert list(rows.values_list("kind", "key_id", "key", "who", "detail")) == [
+        (Kind.KEY_CREATED, key.pk, key.hint, "the command line", ""),
+        (Kind.KEY_VIEWED, key.pk, key.hint, "the command line", ""),
+        (Kind.KEY_DELETED, key.pk, key.hint, "somebody", "by chance"),
+    ]
+    another = ApiKey.objects.issue(owner, uuid.uuid4())[0]
+    another.delete()
+    assert list(Entry.objects.values_list("who", "detail")[:1]) == [("the command line", "")]
+
+
+@pytest.mark.parametrize(("field", "why"), [("digest", "is another's."), ("sealed_secret", "cannot be opened.")])
+def test_what_was_changed_from_outside_is_in_the_ledger(key: ApiKey, field: str, why: str) -> None:
+    ApiKey.objects.filter(pk=key.pk).update(**{field: b"0" * 32})
+    with pytest.raises(VaultError, match=why):
+        key.reveal()
+    entry = Entry.objects.get(kind=Kind.KEY_DAMAGED)
+    assert (entry.key_id, entry.key) == (key.pk, key.hint) and entry.detail.endswith(f" of {key.place} {why}")
 
 
 @pytest.mark.parametrize("action", ["view", "delete"])

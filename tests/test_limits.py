@@ -12,6 +12,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from apikeys.models import ApiKey, day_of
+from console.models import User
 from tests.conftest import Enrolled
 from tests.person import Person, fields
 from tests.servers import Server
@@ -49,9 +50,27 @@ class TestBoundary:
         with pytest.raises(ValidationError, match="1 of 1"):
             issue(owner)
 
-    def test_a_ram_user_can_have_no_key(self, ram_user: Enrolled) -> None:
-        with pytest.raises(ValidationError, match="Only a root account"):
-            issue(ram_user)
+    @pytest.mark.parametrize("own", [0, 1, 5])
+    def test_an_account_has_limits_of_its_own(self, owner: Enrolled, other: Enrolled, own: int) -> None:
+        User.objects.filter(pk=owner.pk).update(max_active_keys=own, max_keys_a_day=own + 1)
+        for _ in range(own):
+            issue(owner)
+        with pytest.raises(ValidationError, match=f"You have {own} of {own} API keys. To create a new one"):
+            issue(owner)
+        mine = ApiKey.objects.quota(User.objects.get(pk=owner.pk))
+        assert (mine.active, mine.created_today, mine.max_created, mine.created_left) == (own, own, own + 1, 1)
+        theirs = ApiKey.objects.quota(other)
+        assert (theirs.max_active, theirs.max_created) == (3, 10)
+
+    def test_who_can_have_no_key_is_told_why(self, ram_user: Enrolled, other: Enrolled) -> None:
+        other.set_active(False)
+        for user, why in (
+            (ram_user, "Only a root account can have API keys."),
+            (other, "This account is disabled. Ask your operator."),
+        ):
+            with pytest.raises(ValidationError) as refused:
+                issue(user)
+            assert refused.value.messages == [why]
 
     def test_every_path_goes_through_the_rule(self, owner: Enrolled) -> None:
         for _ in range(3):
