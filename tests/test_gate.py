@@ -1,5 +1,6 @@
 """What the gate answers, on the database that the tests run on."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def test_it_answers_what_the_contract_says(asked: Gate | GateHere) -> None:
         assert not any(name.startswith("access-control") for name in headers)
     for header in (b"Authorization: Bearer ", b"authorization: bearer ", b"AUTHORIZATION: bEARER   "):
         assert asked.ask(header + sent)[0] == 200
-    for path in (b"/verify?with=query", b"/verify/v1/collections"):
+    absolute = (b"http://gate/verify", b"http://gate/verify/v1", b"http://gate/verify/http://other/x?y=/z")
+    for path in (b"/verify?with=query", b"/verify/v1/collections", b"/verify?a=1?b", *absolute):
         assert asked.ask(TOKEN + sent, path=path)[0] == 200
     key.delete()
     assert refusal(asked.ask(TOKEN + sent)) == "deleted"
@@ -47,6 +49,8 @@ def test_every_odd_header_has_its_answer(asked: Gate | GateHere) -> None:
         ([b"Authorization: Basic dXNlcjpwYXNz"], "missing"),
         ([b"Authorization: " + secret], "missing"),
         ([b"Authorization: Bearer"], "missing"),
+        ([b"Authorization: Bearer     "], "missing"),
+        ([TOKEN + secret + b"X"], "malformed"),
         ([TOKEN + b"sk-short"], "malformed"),
         ([TOKEN + secret[:-1] + b"-"], "malformed"),
         ([TOKEN + secret + b" " + secret], "malformed"),
@@ -68,8 +72,18 @@ def test_every_odd_header_has_its_answer(asked: Gate | GateHere) -> None:
         assert asked.ask(*headers)[0] == 200, headers
     for body in (asked.ask(TOKEN + secret[:-1] + b"-")[2], asked.ask(TOKEN + keyformat.new_secret().encode())[2]):
         assert b"sk-" not in body
-    assert asked.ask(TOKEN + secret, path=b"/other")[0] == 404
-    assert asked.ask(TOKEN + secret, path=b"/verifyother")[0] == 404
+    for path in (b"/other", b"/verifyother", b"/VERIFY", b"http://verify", b"http://gate/other"):
+        code, found, body = asked.ask(TOKEN + secret, path=path)
+        assert code == 404 and found["content-type"] == "application/json", path
+        said = json.loads(body)
+        assert said["code"] == 404 and said["message"] == "Ask /verify."
+
+
+def test_metrics_are_at_an_address_of_their_own(asked: Gate | GateHere) -> None:
+    status, headers, body = asked.ask(path=b"/metrics?x")
+    assert (status, headers["content-type"]) == (200, "text/plain; version=0.0.4")
+    assert body.startswith(b"# HELP gate_calls_total") and b"\ngate_metering_files 0\n" in body
+    assert asked.ask(path=b"/METRICS")[0] == 404
 
 
 def metrics(gate: Gate) -> dict[str, float]:
@@ -115,7 +129,7 @@ def test_its_metrics_tell_how_far_counting_lags(tmp_path: Path, transactional_db
 
 def test_the_callers_address_is_what_a_trusted_proxy_says(asked: Gate | GateHere, tmp_path: Path) -> None:
     key, secret = new_key()
-    asked.ask(TOKEN + secret.encode(), b"X-Forwarded-For: 198.51.100.1, 203.0.113.7")
+    asked.ask(TOKEN + secret.encode(), b"X-Forwarded-For: 198.51.100.1, 198.51.100.2, 203.0.113.7")
     wait_for(lambda: ApiKey.objects.get(pk=key.pk).last_call)
     assert key.usage.get().last_call_from == "203.0.113.7"
     untrusting, key_2, secret_2 = type(asked)(tmp_path / "second"), *new_key()

@@ -21,7 +21,7 @@ from apikeys import keyformat
 from apikeys.lookup import UNAVAILABLE, Answer, Found, PostgresLookup
 from apikeys.models import ApiKey
 from tests.conftest import only_postgres
-from tests.gates import TOKEN, Gate, database_url, new_key, refusal
+from tests.gates import TOKEN, Gate, GateHere, database_url, new_key, refusal
 from tests.person import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -53,6 +53,15 @@ def test_it_fails_closed_while_its_database_is_gone_and_recovers(gate: Gate) -> 
         assert status == 503 and json.loads(body)["code"] == 503 and headers["retry-after"] == "1"
         assert refusal(gate.ask()) == "missing"
     wait_for(lambda: gate.status(secret) == 200)
+
+
+def test_what_it_says_without_its_database(tmp_path: Path, transactional_db: None) -> None:
+    secret = new_key()[1]
+    with GateHere(tmp_path) as gate, database_gone(database_url()):
+        status, headers, body = gate.ask(TOKEN + secret.encode())
+    assert (status, headers) == (503, {"content-type": "application/json", "retry-after": "1"})
+    said = json.loads(body)
+    assert (said["code"], said["message"]) == (503, "Keys cannot be checked at the moment. Try again.")
 
 
 def test_before_its_migrations_it_accepts_nothing(tmp_path: Path, transactional_db: None) -> None:

@@ -167,8 +167,11 @@ def test_deleted_keys_are_listed_with_the_calls_that_were_refused_since(key: Api
     key.delete()
     last = ApiKey.objects.issue(owner, uuid.uuid4())[0]
     last.delete()
-    found = [(one.pk, one.refused, one.last_refused) for one in ApiKey.objects.deleted()]
-    assert found == [(last.pk, None, None), (key.pk, 4, first + timedelta(hours=1))]
+    listed: list[Any] = list(ApiKey.objects.deleted())
+    assert [(one.pk, one.refused, one.last_refused) for one in listed] == [
+        (last.pk, None, None),
+        (key.pk, 4, first + timedelta(hours=1)),
+    ]
 
 
 def test_each_act_is_in_the_ledger_once(owner: Enrolled, key: ApiKey) -> None:
