@@ -61,6 +61,7 @@ MAILED = {
     Kind.KEY_LEAKED: "The API key {key} was reported as leaked, and was deleted. Every call that uses it is refused.",
     Kind.KEY_DAMAGED: "The API key {key} could not be opened: what is stored of it was changed from outside.",
     Kind.FACTOR_ADDED: "A new factor is in force: {detail}.",
+    Kind.RECOVERY_CODES_MADE: "New recovery codes are in force, {detail}; the old ones are not any more.",
     Kind.FACTOR_REMOVED: "A factor was removed: {detail}.",
     Kind.FACTOR_DAMAGED: "The authenticator of {who} cannot be checked: it was changed from outside.",
     Kind.LOCKED_OUT: "The log-on of {who} is locked for 15 minutes, after too many wrong passwords {detail}.",

@@ -18,10 +18,10 @@ from django.views.generic import TemplateView, View
 from qrcode.image.svg import SvgPathImage
 
 from console import ledger
-from console.access import log_on_step, next_address, user_of
+from console.access import client_address, log_on_step, next_address, user_of
 from console.factors import Authenticator, CodeRefused, RecoveryCodes
 from console.ledger import Kind
-from console.logon import record_failure, verify_session
+from console.logon import FROM_EVERYWHERE, guessed_too_often, record_failure, verify_session
 from console.security import MALFORMED, SecurityForm, is_totp
 from console.sessions import Session
 
@@ -61,6 +61,9 @@ class ReauthenticationForm(SecurityForm):
 
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
+        if guessed_too_often(user_of(self.request).get_username(), client_address(self.request)):
+            record_failure(Kind.LOCKED_OUT, self.request, detail=FROM_EVERYWHERE)
+            raise forms.ValidationError("Too many wrong passwords for your user name. Try again in at most 15 minutes.")
         if authenticate(self.request, username=user_of(self.request).get_username(), password=password) is None:
             record_failure(Kind.PASSWORD_REFUSED, self.request)
             raise forms.ValidationError("This is not your password.")
@@ -99,6 +102,9 @@ class Enrol(View):
         return factor
 
     def get(self, request: HttpRequest) -> HttpResponse:
+        if self.replacing:  # whoever looked before, in a session that is open somewhere, does not know this one
+            seen = request.session.pop(ENROLLING_SESSION_KEY, None)
+            Authenticator.objects.filter(user=user_of(request), confirmed=False, pk=seen).delete()
         return self.page(EnrolForm(self.pending), CurrentForm(request))
 
     def post(self, request: HttpRequest) -> HttpResponse:

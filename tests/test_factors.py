@@ -96,6 +96,10 @@ class TestEnrolment:
         assert response.status_code == 200
         assert Authenticator.objects.get(user=owner).secret_text == secret
 
+    def test_whoever_looked_before_does_not_know_the_secret_that_replaces_it(self, mine: Client) -> None:
+        assert shown_secret(mine) != shown_secret(mine)
+        assert Authenticator.objects.filter(confirmed=False).count() == 1
+
     def test_new_recovery_codes_end_the_old(self, owner: Enrolled, mine: Client, codes: Iterator[str]) -> None:
         assert mine.get("/security/recovery-codes/").status_code == 200
         old, spare = next(codes), next(codes)

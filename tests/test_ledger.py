@@ -414,6 +414,7 @@ class TestMail:
             (Kind.KEY_DELETED, "was deleted"),
             (Kind.FACTOR_ADDED, "A new factor is in force: Authenticator app of owner."),
             (Kind.PASSWORD_CHANGED, "The password of owner was changed."),
+            (Kind.RECOVERY_CODES_MADE, "New recovery codes are in force, of owner; the old ones are not any more."),
         ],
     )
     def test_the_owner_is_told(self, kind: Kind, says: str, world: World) -> None:

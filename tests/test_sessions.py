@@ -8,6 +8,7 @@ from axes.models import AccessAttempt
 from django.contrib.auth.password_validation import password_validators_help_texts
 from django.core.management import call_command
 from django.test import Client
+from pytest_django import Settings
 
 from console.factors import Authenticator
 from console.ledger import Entry, Kind
@@ -161,6 +162,20 @@ class TestPasswords:
             assert answer.status_code == 422 and "This is not your password." in answer.content.decode()
         assert browser.post("/security/password/", data).status_code == 429
         assert User.objects.get(pk=owner.pk).check_password(PASSWORD)
+
+    def test_guessing_it_from_many_addresses_is_limited_too(
+        self, codes: Iterator[str], owner: Enrolled, settings: Settings
+    ) -> None:
+        settings.GUESSES_AN_ACCOUNT = 3
+        browser = log_on(codes)
+        data = {"password": "wrong", "otp_token": next(codes)}
+        for n in range(3):
+            answer = browser.post("/security/recovery-codes/", data, REMOTE_ADDR=f"192.0.2.{n}")
+            assert "This is not your password." in answer.content.decode()
+        good = data | {"password": PASSWORD}
+        answer = browser.post("/security/recovery-codes/", good, REMOTE_ADDR="192.0.2.9")
+        assert answer.status_code == 422 and "Try again in at most 15 minutes." in answer.content.decode()
+        assert browser.post("/security/recovery-codes/", good).status_code == 200, "from where the owner logged on"
 
     def test_what_was_refused_is_in_ones_own_ledger_and_nowhere_readable(
         self, codes: Iterator[str], owner: Enrolled, other: Enrolled

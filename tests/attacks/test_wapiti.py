@@ -17,7 +17,7 @@ MODULES = [
     *("backup", "cookieflags", "crlf", "csp", "csrf", "exec", "file", "htaccess", "http_headers", "ldap", "methods"),
     *("permanentxss", "redirect", "shellshock", "sql", "timesql", "upload", "xss"),
 ]
-CRAWL_SECONDS, MODULE_SECONDS = 25, 6
+CRAWL_SECONDS, MODULE_SECONDS = 60, 6
 PAGES = {  # that it has to have seen from within
     ("GET", "/api-keys/", 200),
     ("POST", "/api-keys/create/", 200),
