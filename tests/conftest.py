@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from tests.person import PASSWORD
 from tests.servers import Server, running
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
     class Enrolled(User):
         """A user whose recovery codes the test knows."""
@@ -92,6 +94,18 @@ def gate(tmp_path: Path, transactional_db: None) -> Iterator[Gate]:
     """The gate, at its port, trusting what is before it there."""
     with Gate(tmp_path, TRUSTED_PROXIES="127.0.0.1") as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def chromium() -> "Iterator[Browser]":
+    """One for all tests: Playwright can run once in a process."""
+    from playwright.sync_api import sync_playwright  # slow to load, and few tests need it
+
+    words = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=words)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")

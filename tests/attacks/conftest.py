@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import chromium  # noqa: F401  (a fixture)
 from tests.nginx import Gateway
 from tests.person import Person
 from tests.servers import Server, free_port, running
