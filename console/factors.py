@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.db import models, transaction
 from django.utils import timezone
 from django_otp.models import Device, ThrottlingMixin, TimestampMixin
@@ -124,7 +123,7 @@ class Authenticator(Factor):
         end but the one of that key. Raises CodeRefused where another session has enrolled meanwhile."""
         with transaction.atomic(durable=True):
             ledger.lock(self.user.root)
-            get_user_model().objects.select_for_update(no_key=True).get(pk=self.user_id)
+            ledger.lock(self.user)
             mine = Authenticator.objects.filter(user=self.user)
             others = mine.exclude(pk=self.pk)
             lost = not mine.filter(pk=self.pk, confirmed=False).exists()

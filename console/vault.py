@@ -22,7 +22,8 @@ class VaultError(Exception):
 def new_key(keys: str = "") -> str:
     """`keys` and one more, as the text that VAULT_KEYS and DIGEST_KEYS take."""
     version = max(parse_keys("keys", keys)) + 1 if keys else 1
-    return f"{keys},{version}:".lstrip(",") + base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    key = f"{version}:{base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()}"
+    return f"{keys},{key}" if keys else key
 
 
 def parse_keys(name: str, text: str) -> dict[int, bytes]:
@@ -30,7 +31,7 @@ def parse_keys(name: str, text: str) -> dict[int, bytes]:
     keys: dict[int, bytes] = {}
     try:
         for item in text.split(","):
-            version, _, encoded = item.strip().partition(":")
+            version, encoded = item.strip().split(":")
             keys[int(version)] = base64.b64decode(encoded, altchars=b"-_", validate=True)
     except ValueError:
         keys.clear()

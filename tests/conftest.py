@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,11 @@ else:
 def only_postgres(test: Callable[..., None]) -> Callable[..., None] | None:
     """A test of what only PostgreSQL does: elsewhere there is no such test, rather than one that asserts nothing."""
     return test if connection.vendor == "postgresql" else None
+
+
+def whole(sentence: str) -> str:
+    """For `pytest.raises(match=…)`: this sentence, and nothing before or after it."""
+    return rf"\A{re.escape(sentence)}\Z"
 
 
 def enrolled(name: str, **fields: object) -> Enrolled:

@@ -1,21 +1,29 @@
 """Enrolment, authenticator codes and recovery codes."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
 import time_machine
-from django.db import connection
+from django.conf import settings
+from django.db import connection, transaction
 from django.test import Client
 
 from console.factors import Authenticator, CodeRefused, CodeThrottled, RecoveryCodes
+from console.ledger import Entry, Kind
 from console.models import User
 from console.security import authenticate
-from tests.conftest import Enrolled, enrolled
+from console.sessions import Session
+from tests.conftest import Enrolled, enrolled, verified_client, whole
 from tests.person import PASSWORD, code, element
 
 NOON = datetime(2026, 6, 1, 12, 0, 5, tzinfo=UTC)
+MALFORMED = "Enter the six digits that your authenticator app shows, or a recovery code."
+WRONG = "That code is wrong. Enter the one that your authenticator app shows now."
+USED = "This code was used already; wait for the next one."
+NONE_OF_YOURS = "That is none of your unused recovery codes."
+TOO_LATE = "An authenticator was enrolled in another window. Log on with that one."
 
 
 def newcomer() -> Client:
@@ -58,15 +66,19 @@ class TestEnrolment:
         assert not Authenticator.objects.filter(confirmed=True).exists()
         assert shown_secret(browser) == secret
 
-    def test_only_the_first_of_two_sessions_enrols(self) -> None:
+    @pytest.mark.parametrize("replacing", [False, True])
+    def test_only_the_first_of_two_sessions_enrols(self, replacing: bool) -> None:
         browser, second = newcomer(), Client()
         second.post("/login/", {"username": "newcomer", "password": PASSWORD})
         shown_secret(second)
         late = Authenticator.objects.get(pk=second.session["enrolling"])
         browser.post("/security/authenticator/", {"otp_token": code(shown_secret(browser))})
-        with pytest.raises(CodeRefused, match="enrolled in another window"):
-            late.confirm(replacing=False)
-        assert Authenticator.objects.filter(confirmed=True).count() == 1
+        first, third = Authenticator.objects.get(confirmed=True), Authenticator.pending(late.user)
+        codes = RecoveryCodes.objects.get().digests
+        for lost in (late, first) if replacing else (late, first, third):
+            with pytest.raises(CodeRefused, match=whole(TOO_LATE)):
+                lost.confirm(replacing=replacing)
+        assert Authenticator.objects.get(confirmed=True) == first and RecoveryCodes.objects.get().digests == codes
 
     def test_losing_that_race_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         browser = newcomer()
@@ -81,7 +93,30 @@ class TestEnrolment:
         monkeypatch.setattr(Authenticator, "spend", meanwhile)
         response = browser.post("/security/authenticator/", {"otp_token": code(secret)})
         assert response.status_code == 422
-        assert b"enrolled in another window" in response.content
+        assert TOO_LATE in response.content.decode()
+
+    def test_a_new_one_ends_the_other_sessions_of_its_user_and_is_written_down(
+        self, owner: Enrolled, other: Enrolled
+    ) -> None:
+        kept, *_, anothers = [verified_client(user).session.session_key for user in (owner, owner, other)]
+        new = Authenticator.pending(owner)
+        with time_machine.travel(NOON, tick=False):
+            new.confirm(replacing=True, session=kept)
+        assert {*Session.objects.values_list("session_key", flat=True)} == {kept, anothers}
+        found = Authenticator.objects.get(user=owner)
+        assert (found, found.created_at, found.last_used_at) == (new, NOON, NOON)
+        assert [*Entry.objects.filter(account=owner, at=NOON).order_by("number").values_list("kind", "detail")] == [
+            (Kind.FACTOR_REMOVED, "Authenticator app of owner"),
+            (Kind.FACTOR_ADDED, "Authenticator app of owner"),
+            (Kind.RECOVERY_CODES_MADE, "of owner"),
+        ]
+
+    def test_a_rotation_of_the_vault_meanwhile_stays(self, owner: Enrolled) -> None:
+        new = Authenticator.pending(owner)
+        rotated = settings.VAULT.seal(new.place, new.secret)
+        Authenticator.objects.filter(pk=new.pk).update(sealed_secret=rotated)
+        new.confirm(replacing=True)
+        assert bytes(Authenticator.objects.get(user=owner).sealed_secret) == rotated
 
     def test_replacing_needs_the_password_and_a_code_of_the_old_one(
         self, owner: Enrolled, mine: Client, codes: Iterator[str]
@@ -107,20 +142,52 @@ class TestEnrolment:
             assert mine.post("/security/recovery-codes/", wrong).status_code == 422
         response = mine.post("/security/recovery-codes/", {"otp_token": spare, "password": PASSWORD})
         assert response.content.count(b"<li><code>") == 10
-        with pytest.raises(CodeRefused, match="none of your unused"):
+        with pytest.raises(CodeRefused, match=whole(NONE_OF_YOURS)):
             authenticate(owner, old)
 
 
 @pytest.mark.django_db
 class TestCodes:
-    def test_a_code_works_once_and_says_so(self, owner: Enrolled) -> None:
+    @pytest.mark.parametrize("steps", [-1, 0, 1])
+    def test_a_code_works_once_and_says_so(self, owner: Enrolled, steps: int) -> None:
         secret = Authenticator.objects.get(user=owner).secret_text
         with time_machine.travel(NOON, tick=False) as clock:
-            authenticate(owner, code(secret))
-            with pytest.raises(CodeRefused, match="used already; wait for the next one"):
-                authenticate(owner, code(secret))
+            given = code(secret, ahead=steps)
+            authenticate(owner, given)
+            with pytest.raises(CodeRefused, match=whole(USED)):
+                authenticate(owner, given)
             clock.shift(30)
-            authenticate(owner, code(secret))
+            authenticate(owner, code(secret, ahead=steps))
+
+    @pytest.mark.parametrize(
+        ("given", "said", "factor"),
+        [
+            *((given, MALFORMED, None) for given in ("", "abcdef", "12345", "1234567", "１２３４５６", "+12345")),
+            *(("a" * signs, MALFORMED, None) for signs in (23, 25)),
+            ("000000", WRONG, "Authenticator app"),
+            ("a" * 24, NONE_OF_YOURS, "Recovery codes"),
+        ],
+    )
+    def test_a_refusal_says_what_to_do_and_a_guess_is_written_down(
+        self, owner: Enrolled, given: str, said: str, factor: str | None
+    ) -> None:
+        with pytest.raises(CodeRefused, match=whole(said)):
+            authenticate(owner, given)
+        written = Entry.objects.filter(account=owner, kind=Kind.CODE_REFUSED).values_list("factor", "detail")
+        assert [*written] == ([(factor, said)] if factor else [])
+
+    @pytest.mark.parametrize(
+        "spend",
+        [
+            lambda owner: authenticate(owner, owner.spare_codes[0]),
+            lambda owner: Authenticator.pending(owner).confirm(replacing=True),
+        ],
+    )
+    def test_no_change_that_may_still_fail_can_take_a_spent_code_back(
+        self, owner: Enrolled, spend: Callable[[Enrolled], object]
+    ) -> None:
+        with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
+            spend(owner)
 
     @pytest.mark.parametrize(("steps", "good"), [(-2, False), (-1, True), (0, True), (1, True), (2, False)])
     def test_one_step_of_clock_drift_is_forgiven(self, owner: Enrolled, steps: int, good: bool) -> None:
@@ -129,7 +196,7 @@ class TestCodes:
             if good:
                 authenticate(owner, given)
             else:
-                with pytest.raises(CodeRefused, match="That code is wrong"):
+                with pytest.raises(CodeRefused, match=whole(WRONG)):
                     authenticate(owner, given)
 
     def test_a_code_may_be_typed_as_the_app_shows_it(self, owner: Enrolled) -> None:
@@ -140,7 +207,7 @@ class TestCodes:
         waits = []
         with time_machine.travel(NOON, tick=False) as clock:
             for _ in range(14):
-                with pytest.raises(CodeRefused, match="That code is wrong"):
+                with pytest.raises(CodeRefused, match=whole(WRONG)):
                     authenticate(owner, "000000")
                 with pytest.raises(CodeThrottled) as refused:
                     authenticate(owner, "000000")
@@ -157,21 +224,30 @@ class TestCodes:
     def test_a_recovery_code_works_once(self, owner: Enrolled, codes: Iterator[str], recovery: RecoveryCodes) -> None:
         given = next(codes)
         authenticate(owner, given)
-        with pytest.raises(CodeRefused, match="none of your unused"):
+        with pytest.raises(CodeRefused, match=whole(NONE_OF_YOURS)):
             authenticate(owner, given)
         recovery.refresh_from_db()
         assert recovery.left == 9
         assert given.replace("-", "") not in str(recovery.digests)
 
     def test_a_code_of_another_user_is_wrong(self, owner: Enrolled, other: Enrolled) -> None:
-        for given in (code(Authenticator.objects.get(user=other).secret_text), other.spare_codes[0]):
-            with pytest.raises(CodeRefused):
-                authenticate(owner, given)
+        for user, another in ((owner, other), (other, owner)):  # whichever of them is first in the database
+            with pytest.raises(CodeRefused, match=whole(WRONG)):
+                authenticate(user, code(Authenticator.objects.get(user=another).secret_text))
+            with pytest.raises(CodeRefused, match=whole(NONE_OF_YOURS)):
+                authenticate(user, another.spare_codes[0])
+
+    def test_recovery_codes_moved_to_another_user_open_nothing(
+        self, owner: Enrolled, other: Enrolled, recovery: RecoveryCodes
+    ) -> None:
+        RecoveryCodes.objects.filter(user=other).update(digests=recovery.digests)
+        with pytest.raises(CodeRefused, match=whole(NONE_OF_YOURS)):
+            authenticate(other, owner.spare_codes[0])
 
     def test_an_unconfirmed_authenticator_verifies_nothing(self, db: None) -> None:
         user = User.objects.create_user("unconfirmed")
         pending = Authenticator.pending(user)
-        with pytest.raises(CodeRefused):
+        with pytest.raises(CodeRefused, match=whole(MALFORMED)):
             authenticate(user, code(pending.secret_text))
         assert pending.address.startswith("otpauth://totp/API%20Key%20Console%3Aunconfirmed?secret=")
 
