@@ -139,9 +139,10 @@ def test_the_callers_address_is_what_a_trusted_proxy_says(asked: Gate | GateHere
     assert key_2.usage.get().last_call_from == "127.0.0.1"
 
 
-def test_without_room_to_count_it_accepts_nothing(gate: Gate, tmp_path: Path) -> None:
+def test_without_room_to_count_it_accepts_nothing(tmp_path: Path, transactional_db: None) -> None:
     secret = new_key()[1]
-    (tmp_path / "metering").rename(tmp_path / "elsewhere")
-    wait_for(lambda: gate.status(secret) == 503)
-    (tmp_path / "elsewhere").rename(tmp_path / "metering")
-    wait_for(lambda: gate.status(secret) == 200)
+    with Gate(tmp_path, workers=1) as gate:  # a second one might start only now, and make the folder anew
+        (tmp_path / "metering").rename(tmp_path / "elsewhere")
+        wait_for(lambda: gate.status(secret) == 503)
+        (tmp_path / "elsewhere").rename(tmp_path / "metering")
+        wait_for(lambda: gate.status(secret) == 200)
