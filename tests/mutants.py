@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.__main__ import postgres, postgres_folder
@@ -25,7 +26,15 @@ def run(folder: Path, names: list[str], **environment: str) -> dict[str, int | N
     """mutmut on a copy of the project in that folder; how each mutant of those names ended."""
     shutil.copytree(ROOT, folder, ignore=SKIPPED)
     command = [sys.executable, "-m", "mutmut", "run", *names]
-    subprocess.run(command, cwd=folder, env=os.environ | environment, check=True)
+    with (folder / "mutmut").open("w") as out:  # it draws its progress some times a second
+        process = subprocess.Popen(command, cwd=folder, env=os.environ | environment, stdout=out, stderr=out)
+    while process.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        print(f"{folder.name}: {(folder / 'mutmut').read_text().rpartition(chr(13))[2].strip()}", flush=True)
+    if process.returncode:
+        print((folder / "mutmut").read_text()[-4000:])
+        raise SystemExit(1)
     ended: dict[str, int | None] = {}
     for file in (folder / "mutants").rglob("*.meta"):
         ended |= json.loads(file.read_text())["exit_code_by_key"]
@@ -51,9 +60,11 @@ def main() -> int:
     known = {one for group in explained for one in group["changes"]}
     with tempfile.TemporaryDirectory(prefix="console-mutants-", dir=IN_MEMORY) as kept:
         folder = Path(kept)
-        ended = run(folder / "sqlite", [], CONSOLE_DATA_DIR=f"{folder}/data")
-        with postgres(programs) as address:
-            again = run(folder / "postgres", ONLY_POSTGRES, CONSOLE_DATA_DIR=f"{folder}/data", DATABASE_URL=address)
+        with postgres(programs) as address, ThreadPoolExecutor() as both:
+            environment = {"CONSOLE_DATA_DIR": f"{folder}/data"}
+            first = both.submit(run, folder / "sqlite", [], **environment)
+            second = both.submit(run, folder / "postgres", ONLY_POSTGRES, DATABASE_URL=address, **environment)
+            ended, again = first.result(), second.result()
         ended |= {name: code for name, code in again.items() if ended.get(name) in UNNOTICED}
         with contextlib.chdir(folder / "sqlite"):
             found = {change(name) for name, code in ended.items() if code in UNNOTICED}
