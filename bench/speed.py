@@ -160,19 +160,19 @@ def fill(environment: dict[str, str], count: int, keys: Path) -> None:
     digests = [vault.digests("api-key", secret)[0] for secret in secrets]
     digests += [os.urandom(32) for _ in range(count - len(digests))]
     box, now = os.urandom(71), "2026-01-01 00:00:00+00:00"
-    columns = "id, account_id, hint, digest, sealed_secret, request_id, created_at"
+    columns = "id, account_id, hint, digest, sealed_secret, request_id, created_at, disabled"
     if "DATABASE_URL" in environment:
         with psycopg.connect(environment["DATABASE_URL"]) as server:
             account = server.execute("SELECT id FROM console_user").fetchone()[0]  # type: ignore[index]
             with server.cursor().copy(f"COPY apikeys_apikey ({columns}) FROM STDIN".encode()) as copy:
                 for digest in digests:
-                    copy.write_row((uuid.uuid4(), account, "bench", digest, box, uuid.uuid4(), now))
+                    copy.write_row((uuid.uuid4(), account, "bench", digest, box, uuid.uuid4(), now, False))
         with psycopg.connect(environment["DATABASE_URL"], autocommit=True) as server:
             server.execute("VACUUM ANALYZE apikeys_apikey")
         return
     with sqlite3.connect(Path(environment["CONSOLE_DATA_DIR"]) / "console.sqlite3") as file:
-        rows = ((uuid.uuid4().hex, 1, "bench", digest, box, uuid.uuid4().hex, now[:19]) for digest in digests)
-        file.executemany(f"INSERT INTO apikeys_apikey ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        rows = ((uuid.uuid4().hex, 1, "bench", digest, box, uuid.uuid4().hex, now[:19], False) for digest in digests)
+        file.executemany(f"INSERT INTO apikeys_apikey ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         file.execute("ANALYZE")
 
 
