@@ -21,6 +21,7 @@ if not settings.configured:
             "django.contrib.auth",
             "django.contrib.contenttypes",
             "django.contrib.sessions",
+            "axes",  # whose tables our models use
             "console.apps.ConsoleConfig",
             "apikeys",
         ],
