@@ -4,9 +4,10 @@ import fcntl
 import logging
 import os
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,15 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from apikeys.metering import HOUR, SUFFIX, read_calls, unpacked
+from apikeys.metering import HOUR, SUFFIX, Calls, read_calls, unpacked
 from apikeys.models import FoldedFile
 
 logger = logging.getLogger(__name__)
 
+TOGETHER = 8  # files: calls of one key in several are one row, and SQLite is locked for two tenths of a second
 REMEMBERED = timedelta(days=7)  # a removal that a power failure undid is not folded again
 
-# One row a key and hour, written once for each file. Its last call moves at most once a minute.
+# One row a key and hour. Its last call moves at most once a minute.
 ADD = """
     INSERT INTO apikeys_usage (key_id, hour, accepted, refused, last_call_at, last_call_from)
     {calls}
@@ -46,13 +48,9 @@ DIALECT = {
 
 def fold_all() -> int:
     """Fold every file whose worker has closed it or is dead; how many. Raises DatabaseError, and then nothing of the
-    file at hand is in the database. A file that cannot be read stays, and is logged each time."""
-    folded = 0
-    for path in sorted(settings.METERING_DIR.glob(f"*{SUFFIX}")):
-        try:
-            folded += fold(path)
-        except OSError as error:
-            logger.error("Calls in %s wait to be counted, it cannot be read: %s", path, error)
+    files at hand is in the database. A file that cannot be read stays, and is logged each time."""
+    paths = sorted(settings.METERING_DIR.glob(f"*{SUFFIX}"))
+    folded = sum(fold(paths[start : start + TOGETHER]) for start in range(0, len(paths), TOGETHER))
     for path in settings.METERING_DIR.glob("*.new"):  # of a worker that was killed before it could count
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > HOUR:
@@ -61,52 +59,71 @@ def fold_all() -> int:
     return folded
 
 
-def fold(path: Path) -> bool:
-    """Whether it was this call that folded it."""
+def fold(paths: list[Path]) -> int:
+    """Fold in one transaction what of these files can be; how many."""
+    with ExitStack() as locks:
+        files = {path: calls for path in paths if (calls := taken(path, locks))}
+        with transaction.atomic(durable=True):
+            new = [path for path in files if FoldedFile.objects.get_or_create(name=path.stem)[1]]
+            if rows := rows_of([files[path] for path in new]):
+                add(rows)
+        for path in files:
+            try:
+                path.unlink()
+            except OSError as error:
+                logger.error("%s is counted and cannot be removed: %s", path, error)
+    return len(new)
+
+
+def taken(path: Path, locks: ExitStack) -> tuple[int, list[Calls]] | None:
+    """The hour and the calls of a file, and its lock; None where it is another's, gone or damaged."""
     try:
         file = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False  # another process was faster
-    try:
+        locks.callback(os.close, file)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not path.exists():
-            return False
+            return None  # another process was faster
         data = os.pread(file, os.fstat(file).st_size, 0)
-        try:
-            rows = rows_of(data)
-        except (ValueError, OverflowError, OSError) as error:
-            logger.error("%s is not a file of counted calls (%s); it is set aside as .bad", path, error)
-            path.rename(path.with_suffix(".bad"))
-            return False
-        with transaction.atomic(durable=True):
-            _, new = FoldedFile.objects.get_or_create(name=path.stem)
-            if new and rows:
-                add(rows)
-        path.unlink()
-        return new
-    except BlockingIOError:
-        return False  # its worker lives and counts in it
-    finally:
-        os.close(file)
+    except (BlockingIOError, FileNotFoundError):
+        return None  # its worker lives and counts in it; or another process was faster
+    except OSError as error:
+        logger.error("Calls in %s wait to be counted, it cannot be read: %s", path, error)
+        return None
+    try:
+        hour, calls = read_calls(data)
+        for moment in (hour * HOUR, *(last_at for _, _, _, last_at, _ in calls)):
+            as_stored(moment)
+    except (ValueError, OverflowError, OSError) as error:
+        logger.error("%s is not a file of counted calls (%s); it is set aside as .bad", path, error)
+        path.rename(path.with_suffix(".bad"))
+        return None
+    return hour, calls
 
 
 Row = tuple[str, str, int, int, str | None, str | None]
 
 
-def rows_of(data: bytes) -> list[Row]:
-    """A file's calls as rows of Usage. Raises ValueError, OverflowError or OSError where it holds anything else."""
-    hour, calls = read_calls(data)
-    begins = as_stored(hour * HOUR)
+def rows_of(files: list[tuple[int, list[Calls]]]) -> list[Row]:
+    """One row of Usage a key and hour."""
+    sums: dict[tuple[int, bytes], tuple[int, int, int, bytes]] = {}
+    for hour, calls in files:
+        for key_id, accepted, refused, last_at, last_from in calls:
+            before = sums.get((hour, key_id))
+            if before:
+                last_at, last_from = max((last_at, last_from), before[2:])
+                accepted, refused = accepted + before[0], refused + before[1]
+            sums[hour, key_id] = accepted, refused, last_at, last_from
     return [
         (
-            one.key_id.hex(),
-            begins,
-            one.accepted,
-            one.refused,
-            as_stored(one.last_at) if one.last_at else None,
-            unpacked(one.last_from) or None,
+            key_id.hex(),
+            as_stored(hour * HOUR),
+            accepted,
+            refused,
+            as_stored(last_at) if last_at else None,
+            unpacked(last_from) or None,
         )
-        for one in sorted(calls)  # neighbours in the database are written together, and locked in one order
+        # in order: neighbours in the database are written together, and locked in one order
+        for (hour, key_id), (accepted, refused, last_at, last_from) in sorted(sums.items(), key=itemgetter(0))
     ]
 
 

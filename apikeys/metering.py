@@ -18,7 +18,6 @@ from ipaddress import IPv6Address
 from itertools import takewhile
 from pathlib import Path
 from struct import Struct
-from typing import NamedTuple
 
 MAGIC = b"calls-1\0"
 SUFFIX = ".calls"
@@ -30,14 +29,9 @@ HOUR = 3600
 NO_KEY = NO_ADDRESS = bytes(16)
 
 
-class Calls(NamedTuple):
-    """What one file says of one key."""
-
-    key_id: bytes
-    accepted: int
-    refused: int
-    last_at: int  # Unix time of the last accepted call, 0 where there is none
-    last_from: bytes  # its address, packed
+# What one file says of one key: the key, accepted, refused, when (Unix time) the last accepted call came, 0 where there
+# is none, and its address.
+Calls = tuple[bytes, int, int, int, bytes]
 
 
 @lru_cache(4096)
@@ -144,5 +138,5 @@ def read_calls(data: bytes) -> tuple[int, list[Calls]]:
         raise ValueError("not a file of counted calls")
     if len(data) % SLOT:
         raise ValueError("a file of counted calls that is cut off")
-    rows = map(Calls._make, RECORD.iter_unpack(data[SLOT:]))
-    return int.from_bytes(data[8:16], sys.byteorder), list(takewhile(lambda calls: calls.key_id != NO_KEY, rows))
+    calls = RECORD.iter_unpack(memoryview(data)[SLOT:])
+    return int.from_bytes(data[8:16], sys.byteorder), list(takewhile(lambda one: one[0] != NO_KEY, calls))

@@ -237,8 +237,8 @@ class TestFolding:
         counter.close()
         (path,) = folder.iterdir()
         monkeypatch.setattr(fcntl, "flock", lambda *_: path.unlink())  # the other was just faster
-        assert not fold(path)
-        assert not fold(path)
+        assert not fold([path])
+        assert not fold([path])
 
     def test_old_names_are_forgotten(self, folder: Path) -> None:
         with time_machine.travel(NOON, tick=False):
@@ -299,6 +299,4 @@ def test_a_file_full_of_keys_is_read_to_its_end(folder: Path, monkeypatch: pytes
         counter.count(key, False, "")
     counter.close()
     (path,) = folder.iterdir()
-    assert [(call.key_id, call.refused, call.last_at) for call in read_calls(path.read_bytes())[1]] == [
-        (key, 1, 0) for key in keys
-    ]
+    assert read_calls(path.read_bytes())[1] == [(key, 0, 1, 0, bytes(16)) for key in keys]
