@@ -50,7 +50,11 @@ class Lookup(Protocol):
 class SqliteLookup:
     """Asks within the loop: a look-up takes some microseconds, less than handing it to a thread."""
 
-    QUERY = "SELECT id, account_id, deleted_at IS NULL AND NOT disabled FROM apikeys_apikey WHERE digest IN (%s)"
+    # SQLite would take the index that keeps digests unique, and read the row as well.
+    QUERY = (
+        "SELECT id, account_id, deleted_at IS NULL AND NOT disabled"
+        " FROM apikeys_apikey INDEXED BY keys_for_the_gate WHERE digest IN (%s)"
+    )
 
     def __init__(self, path: Path) -> None:
         self.path = path

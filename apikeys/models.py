@@ -137,7 +137,11 @@ class ApiKey(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
-        indexes = [models.Index(fields=["account", "created_at"], name="keys_of_account_by_day")]
+        indexes = [
+            models.Index(fields=["account", "created_at"], name="keys_of_account_by_day"),
+            # All that the gate asks for: it reads no row.
+            models.Index(fields=["digest", "id", "account", "deleted_at", "disabled"], name="keys_for_the_gate"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["account", "request_id"], name="one_key_a_request"),
             models.CheckConstraint(

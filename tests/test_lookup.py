@@ -22,6 +22,7 @@ def database(path: Path, *rows: tuple[bytes, str, str | None, bool]) -> Path:
         connection.execute(
             "CREATE TABLE apikeys_apikey (id TEXT, account_id INTEGER, digest BLOB, deleted_at TEXT, disabled BOOL)"
         )
+        connection.execute("CREATE INDEX keys_for_the_gate ON apikeys_apikey (digest)")
         for key_id, name, deleted_at, disabled in rows:
             row = (key_id.hex(), 7, digest(name), deleted_at, disabled)
             connection.execute("INSERT INTO apikeys_apikey VALUES (?, ?, ?, ?, ?)", row)

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -207,6 +207,32 @@ class TestFolding:
         assert fold_all() == 1 and counted(key) == (1, 0)
         assert sorted(path.name for path in folder.iterdir()) == ["a-cut.bad", "b-time.bad", "d-unreadable.calls"]
         assert "d-unreadable.calls wait to be counted, it cannot be read" in caplog.text
+
+    def test_a_file_that_cannot_be_removed_counts_once(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (key, _), counter = new_key(), CallCounter(folder)
+        counter.count(key.id.bytes, True, "192.0.2.1")
+        counter.close()
+
+        def fail(*words: object) -> None:
+            raise OSError("read-only")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Path, "unlink", fail)
+            assert (fold_all(), fold_all()) == (1, 0) and "cannot be removed: read-only" in caplog.text
+        assert (fold_all(), counted(key), [*folder.iterdir()]) == (0, (1, 0), [])
+
+    def test_calls_of_one_key_in_many_files_are_added_up(self, folder: Path) -> None:
+        """Folded together or not, and the last call is the latest of them all."""
+        (key, _), counter = new_key(), CallCounter(folder)
+        for number in range(20):
+            with time_machine.travel(NOON + timedelta(minutes=number % 7), tick=False):
+                counter.count(key.id.bytes, number % 4 > 0, f"192.0.2.{number % 7}")
+            counter.close()
+        assert fold_all() == 20 and counted(key) == (15, 5)
+        usage = Usage.objects.get(key=key)
+        assert (usage.last_call_at, usage.last_call_from) == (NOON + timedelta(minutes=6), "192.0.2.6")
 
     def test_a_file_that_never_became_one_is_cleared_away(self, folder: Path) -> None:
         folder.mkdir()
