@@ -132,7 +132,10 @@ def main() -> int:
     try:
         make_secrets()
         ports = {name: port_of(variable, default) for name, (variable, default, _, _) in SERVERS.items()}
+        # Not within an import: raised as a class is made, Python 3.11 passes it on as a RuntimeError.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
         django.setup()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         call_command("migrate", verbosity=0)
         check_vault()
         call_command("collectstatic", interactive=False, verbosity=0)
