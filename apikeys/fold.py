@@ -84,18 +84,18 @@ def taken(path: Path, locks: ExitStack) -> tuple[int, list[Calls]] | None:
         if not path.exists():
             return None  # another process was faster
         data = os.pread(file, os.fstat(file).st_size, 0)
+        try:
+            hour, calls = read_calls(data)
+            for moment in (hour * HOUR, *(last_at for _, _, _, last_at, _ in calls)):
+                as_stored(moment)  # or it would stop the files it is folded with
+        except (ValueError, OverflowError, OSError) as error:
+            logger.error("%s is not a file of counted calls (%s); it is set aside as .bad", path, error)
+            path.rename(path.with_suffix(".bad"))
+            return None
     except (BlockingIOError, FileNotFoundError):
         return None  # its worker lives and counts in it; or another process was faster
     except OSError as error:
         logger.error("Calls in %s wait to be counted, it cannot be read: %s", path, error)
-        return None
-    try:
-        hour, calls = read_calls(data)
-        for moment in (hour * HOUR, *(last_at for _, _, _, last_at, _ in calls)):
-            as_stored(moment)
-    except (ValueError, OverflowError, OSError) as error:
-        logger.error("%s is not a file of counted calls (%s); it is set aside as .bad", path, error)
-        path.rename(path.with_suffix(".bad"))
         return None
     return hour, calls
 

@@ -189,6 +189,21 @@ class TestFolding:
         assert fold_all() == 0
         assert [path.name for path in folder.iterdir()] == ["x.bad"]
 
+    def test_a_damaged_file_that_cannot_be_set_aside_stops_no_other(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (key, _), counter = new_key(), CallCounter(folder)
+        counter.count(key.id.bytes, True, "192.0.2.1")
+        counter.close()
+        (folder / "0.calls").write_text("nonsense")
+
+        def fail(*words: object) -> None:
+            raise OSError("read-only")
+
+        monkeypatch.setattr(Path, "rename", fail)
+        assert fold_all() == 1 and counted(key) == (1, 0)
+        assert "0.calls wait to be counted" in caplog.text and (folder / "0.calls").exists()
+
     def test_a_damaged_file_is_set_aside_and_the_others_are_folded(
         self, folder: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
