@@ -5,6 +5,8 @@ what each odd header is answered. apikeys.gate_worker speaks HTTP for it.
 """
 
 import json
+import logging
+import time
 import uuid
 from collections.abc import Callable
 
@@ -24,6 +26,8 @@ MESSAGES = {
     "unknown": "This API key is not known here.",
     "deleted": "This API key was deleted, or its account is disabled. Create a new one in the console.",
 }
+TELL_SECONDS = 10  # a worker logs no oftener why it answers 503
+logger = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -35,7 +39,7 @@ def key_in(headers: Headers) -> str:
     tokens, bearers = set(), set()
     for name, value in headers:
         if name == TOKEN:
-            tokens.add(value.strip(b" \t"))  # RFC 9110, 5.5: space around a value is none of it
+            tokens.add(value.strip())  # RFC 9110, 5.5: space around a value is none of it
         elif name == AUTHORIZATION and value[:7].lower() == b"bearer ":
             bearers.add(value[7:].strip())
     tokens.discard(b"")
@@ -61,6 +65,7 @@ class Gate:
         self.counter = CallCounter(settings.METERING_DIR)
         self.digests = settings.VAULT.digests
         self.proxies = frozenset(settings.TRUSTED_PROXIES)
+        self.told: float | None = None
 
     def close(self) -> None:
         self.counter.close()
@@ -74,6 +79,12 @@ class Gate:
                 if name == FORWARDED:
                     address = value.rpartition(b",")[2].strip().decode("latin-1")
         return address
+
+    def tell(self, error: OSError) -> None:
+        now = time.monotonic()
+        if self.told is None or now - self.told > TELL_SECONDS:
+            self.told = now
+            logger.error("Calls are answered 503: %s", error)
 
     def ask(self, path: bytes, headers: Headers, peer: str, reply: Reply) -> None:
         """Answer a call, at once or when the database has answered."""
@@ -100,7 +111,8 @@ class Gate:
                 if isinstance(found, str):
                     raise OSError(found)
                 self.counter.count(found.key_id, found.active, self.caller(headers, peer))
-            except OSError:
+            except OSError as error:
+                self.tell(error)
                 refuse(reply, 503, "Keys cannot be checked at the moment. Try again.", b"retry-after: 1\r\n")
                 return
             if found.active:

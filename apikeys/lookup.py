@@ -4,7 +4,7 @@ A deletion is seen by every call that arrives after its commit, because each loo
 (A cache emptied by notifications was measured to leak; docs/gateway.md.)
 
 `find(digests, done)` takes the digests of one key, one for each digest key, and calls `done` once: with the key,
-with None where there is none, or with UNAVAILABLE where the database cannot be asked.
+with None where there is none, or with a sentence that says why the database cannot be asked.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import psycopg
 from psycopg import pq
@@ -32,7 +32,6 @@ class Found(NamedTuple):
     active: bool
 
 
-UNAVAILABLE: Final = "unavailable"
 Answer = Found | str | None
 Done = Callable[[Answer], None]
 
@@ -55,12 +54,13 @@ class SqliteLookup:
         "SELECT id, account_id, deleted_at IS NULL AND NOT disabled"
         " FROM apikeys_apikey INDEXED BY keys_for_the_gate WHERE digest IN (%s)"
     )
+    inode: int  # of the file that is open
+    looked_at: float  # when that file was last seen at the path
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.queries = [self.QUERY % ",".join("?" * count) for count in range(MAX_DIGEST_KEYS + 1)]
         self.connection: sqlite3.Connection | None = None
-        self.inode, self.looked_at = -1, 0.0
 
     async def open(self) -> None:
         """The first call connects."""
@@ -75,7 +75,7 @@ class SqliteLookup:
                 self.close()
                 # mode=rw: an existing file only. Readers of a WAL database share its memory file, so not mode=ro.
                 address = f"{self.path.as_uri()}?mode=rw"
-                self.connection = sqlite3.connect(address, uri=True, timeout=1, isolation_level=None)
+                self.connection = sqlite3.connect(address, uri=True, timeout=1)
                 self.connection.execute("PRAGMA query_only = 1")
                 self.connection.execute(f"PRAGMA mmap_size = {1 << 30}")
                 self.connection.execute(f"PRAGMA cache_size = -{64 << 10}")
@@ -90,9 +90,9 @@ class SqliteLookup:
             row = self.cursor().execute(self.queries[len(digests)], digests).fetchone()
             if row:
                 answer = Found(bytes.fromhex(row[0]), row[1], row[2] == 1)
-        except (OSError, sqlite3.Error):
+        except (OSError, sqlite3.Error) as error:
             self.close()
-            answer = UNAVAILABLE
+            answer = str(error)
         done(answer)
 
     def close(self) -> None:
@@ -113,6 +113,7 @@ class PostgresLookup:
     def __init__(self, conninfo: str) -> None:
         self.conninfo = conninfo
         self.connection: psycopg.Connection[Any] | None = None
+        self.why = "PostgreSQL is not connected yet."  # while there is no connection
         self.waiting: list[tuple[list[bytes], Done]] = []
         self.asked: list[tuple[list[bytes], Done]] = []
         self.found: dict[bytes, Found] | None = None  # what has come of the answer to what was asked
@@ -128,7 +129,8 @@ class PostgresLookup:
         while self.connection is None:
             try:
                 self.connection = await asyncio.to_thread(self.connected)
-            except psycopg.Error:
+            except psycopg.Error as error:
+                self.why = str(error)
                 await asyncio.sleep(RECONNECT_SECONDS)
         self.socket = self.connection.pgconn.socket  # a lost connection no longer tells it
         self.loop.add_reader(self.socket, self.receive)
@@ -152,7 +154,7 @@ class PostgresLookup:
 
     def find(self, digests: list[bytes], done: Done) -> None:
         if self.connection is None:
-            done(UNAVAILABLE)
+            done(self.why)
             return
         self.waiting.append((digests, done))
         if len(self.waiting) == 1 and not self.asked:
@@ -164,7 +166,7 @@ class PostgresLookup:
             return
         self.asked, self.waiting = self.waiting, []
         array = ",".join(rf'"\\x{digest.hex()}"' for digests, _ in self.asked for digest in digests)
-        self.timer = self.loop.call_later(QUERY_SECONDS, self.fail)
+        self.timer = self.loop.call_later(QUERY_SECONDS, self.fail, "PostgreSQL has not answered in time.")
         self.flush([f"{{{array}}}".encode()])
 
     def flush(self, question: list[bytes] | None = None) -> None:
@@ -174,8 +176,8 @@ class PostgresLookup:
             if question:
                 self.connection.pgconn.send_query_prepared(self.NAME, question, result_format=1)
             unsent = self.connection.pgconn.flush()
-        except psycopg.Error:
-            self.fail()
+        except psycopg.Error as error:
+            self.fail(str(error))
             return
         if unsent:
             self.loop.add_writer(self.socket, self.flush)
@@ -197,13 +199,13 @@ class PostgresLookup:
                 self.found = {}
                 for row in range(result.ntuples):
                     digest, key_id, account_id, active = (result.get_value(row, column) or b"" for column in range(4))
-                    self.found[digest] = Found(key_id, int.from_bytes(account_id, "big"), active == b"\1")
+                    self.found[digest] = Found(key_id, int.from_bytes(account_id), active == b"\1")
             else:
                 return  # the rest is on its way
             if self.found is None:
-                raise psycopg.OperationalError("no answer")
-        except psycopg.Error:
-            self.fail()
+                raise psycopg.OperationalError("The connection to PostgreSQL was lost.")
+        except psycopg.Error as error:
+            self.fail(str(error))
             return
         asked, found, self.asked, self.found = self.asked, self.found, [], None
         self.timer.cancel()
@@ -211,14 +213,15 @@ class PostgresLookup:
             done(next((found[digest] for digest in digests if digest in found), None))
         self.send()
 
-    def fail(self) -> None:
+    def fail(self, why: str) -> None:
         """Answer nobody from a connection in doubt; connect anew."""
         self.close()
+        self.why = why
         unanswered = self.asked + self.waiting
         self.asked, self.waiting, self.found = [], [], None
         self.connecting = self.loop.create_task(self.connect())
         for _, done in unanswered:
-            done(UNAVAILABLE)
+            done(why)
 
     def close(self) -> None:
         self.timer.cancel()

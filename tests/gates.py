@@ -10,8 +10,8 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 from unittest import mock
@@ -39,6 +39,36 @@ def database_url() -> str:
 def new_key() -> tuple[ApiKey, str]:
     """A key of an account of its own."""
     return ApiKey.objects.issue(User.objects.create(username=uuid.uuid4().hex), uuid.uuid4())
+
+
+@contextmanager
+def table_gone() -> Iterator[None]:
+    """The database is there, and the table of keys is not."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE apikeys_apikey RENAME TO gone")
+        try:
+            yield
+        finally:
+            cursor.execute("ALTER TABLE gone RENAME TO apikeys_apikey")
+
+
+@contextmanager
+def hanging_database() -> Iterator[None]:
+    """PostgreSQL's processes that the gate asks stand still."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = %s AND query LIKE '%%ANY(%%' AND pid <> pg_backend_pid()",
+            [connection.settings_dict["NAME"]],
+        )
+        backends = [row[0] for row in cursor.fetchall()]
+    assert backends
+    for backend in backends:
+        os.kill(backend, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for backend in backends:
+            os.kill(backend, signal.SIGCONT)
 
 
 TOKEN = b"dashvector-auth-token: "
@@ -146,25 +176,28 @@ class GateHere:
         self.patch.enter_context(override_settings(METERING_DIR=self.settings["METERING_DIR"]))
         for name, value in self.settings.items():
             self.patch.enter_context(mock.patch.object(settings, name, value))
+        self.runner = self.patch.enter_context(asyncio.Runner())
+        self.gate = gate_of_the_product.Gate()
+        self.runner.run(asyncio.wait_for(self.gate.lookup.open(), 10))
         return self
 
     def __exit__(self, *args: object) -> None:
+        self.gate.close()
         self.patch.close()
 
     def ask(self, *headers: bytes, method: bytes = b"GET", path: bytes = b"/verify") -> Answer:
         sent = [(name.lower(), value.lstrip()) for name, _, value in (header.partition(b":") for header in headers)]
 
         async def asked() -> tuple[bytes, bytes, bytes]:
-            gate, reply = gate_of_the_product.Gate(), asyncio.get_running_loop().create_future()
-            await gate.lookup.open()
-            gate.ask(path, sent, "127.0.0.1", lambda *parts: reply.set_result(parts))
+            reply = asyncio.get_running_loop().create_future()
+            self.gate.ask(path, sent, "127.0.0.1", lambda *parts: reply.set_result(parts))
             parts: tuple[bytes, bytes, bytes] = await asyncio.wait_for(reply, 5)
-            gate.close()
             return parts
 
-        status, lines, body = asyncio.run(asked())
+        status, lines, body = self.runner.run(asked())
         assert status in {b"200 OK", *gate_of_the_product.STATUSES.values()}
         if status == b"200 OK":
+            self.gate.counter.close()
             fold_all()
         return int(status.split()[0]), dict(line.split(": ", 1) for line in lines.decode().splitlines()), body
 

@@ -146,3 +146,19 @@ def test_without_room_to_count_it_accepts_nothing(tmp_path: Path, transactional_
         wait_for(lambda: gate.status(secret) == 503)
         (tmp_path / "elsewhere").rename(tmp_path / "metering")
         wait_for(lambda: gate.status(secret) == 200)
+
+
+def test_it_logs_why_it_cannot_count_and_again_after_some_time(
+    tmp_path: Path, transactional_db: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = TOKEN + new_key()[1].encode()
+    with GateHere(tmp_path) as gate:
+        (tmp_path / "metering").rmdir()
+        for _ in range(2):
+            assert gate.ask(secret)[0] == 503
+        (told,) = caplog.messages
+        monkeypatch.setattr("apikeys.gate.TELL_SECONDS", 0)
+        for _ in range(2):
+            assert gate.ask(secret)[0] == 503
+    assert len(caplog.messages) == 3
+    assert told.startswith("Calls are answered 503: ") and "No such file or directory" in told
