@@ -1,15 +1,18 @@
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.hashers import make_password
 from django.db import connection
 from django.test import Client
 
+from apikeys.models import ApiKey
 from console.factors import Authenticator, RecoveryCodes
 from console.models import User
 from tests.gates import Gate
@@ -54,6 +57,28 @@ def verified_client(user: User, **options: bool) -> Client:
     return client
 
 
+@dataclass
+class World:
+    """An owner with two browsers, a key, and codes to spend."""
+
+    owner: Enrolled
+    browser: Client
+    second: Client
+    key: ApiKey
+    code: str
+
+    def state(self) -> list[Any]:
+        """All that an action may change."""
+        owner = User.objects.get(pk=self.owner.pk)
+        return [
+            owner.password,
+            list(ApiKey.objects.values_list("pk", "deleted_at").order_by("pk")),
+            list(Authenticator.objects.filter(confirmed=True).values_list("pk", "user")),
+            len(RecoveryCodes.objects.get(user=owner).digests) == 10,  # spending one is no action
+            owner.sessions.filter(session_key=self.second.session.session_key).exists(),
+        ]
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings() -> None:
     """A database for each process that runs tests: mutation testing runs many at once."""
@@ -87,6 +112,14 @@ def mine(owner: User) -> Client:
 def codes(owner: Enrolled) -> Iterator[str]:
     """Recovery codes of the owner: each good for one security authentication."""
     return iter(owner.spare_codes)
+
+
+@pytest.fixture
+def world(owner: Enrolled, codes: Iterator[str]) -> World:
+    key = ApiKey.objects.issue(owner, uuid.uuid4())[0]
+    next(codes)
+    RecoveryCodes.objects.filter(user=owner).update(digests=RecoveryCodes.objects.get(user=owner).digests[1:])
+    return World(owner, verified_client(owner), verified_client(owner), key, next(codes))
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def run(folder: Path, names: list[str], **environment: str) -> dict[str, int | N
     while process.poll() is None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(30)
-        print(f"{folder.name}: {(folder / 'mutmut').read_text().rpartition(chr(13))[2].strip()}", flush=True)
+        print(f"{folder.name}: {(folder / 'mutmut').read_text()[-200:].splitlines()[-1].strip()}", flush=True)
     if process.returncode:
         print((folder / "mutmut").read_text()[-4000:])
         raise SystemExit(1)

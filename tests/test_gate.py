@@ -130,12 +130,12 @@ def test_its_metrics_tell_how_far_counting_lags(tmp_path: Path, transactional_db
 def test_the_callers_address_is_what_a_trusted_proxy_says(asked: Gate | GateHere, tmp_path: Path) -> None:
     key, secret = new_key()
     asked.ask(TOKEN + secret.encode(), b"X-Forwarded-For: 198.51.100.1, 198.51.100.2, 203.0.113.7")
-    wait_for(lambda: ApiKey.objects.get(pk=key.pk).last_call)
+    wait_for(lambda: ApiKey.objects.get(pk=key.pk).last_call, 10)
     assert key.usage.get().last_call_from == "203.0.113.7"
     untrusting, key_2, secret_2 = type(asked)(tmp_path / "second"), *new_key()
     with untrusting:
         untrusting.ask(TOKEN + secret_2.encode(), b"X-Forwarded-For: 203.0.113.7")
-        wait_for(lambda: ApiKey.objects.get(pk=key_2.pk).last_call)
+        wait_for(lambda: ApiKey.objects.get(pk=key_2.pk).last_call, 10)
     assert key_2.usage.get().last_call_from == "127.0.0.1"
 
 

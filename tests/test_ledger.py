@@ -3,112 +3,28 @@
 import copy
 import csv
 import io
-import socketserver
-import threading
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core import mail
-from django.core.mail import EmailMessage
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
-from django.db.models import F
 from django.test import Client
-from django.utils import timezone
 from pytest_django import Settings
 
 from apikeys.models import ApiKey
-from console.factors import Authenticator, RecoveryCodes
+from console.factors import Authenticator
 from console.ledger import Entry, Kind
-from console.mail import Mail
 from console.models import User
-from tests.conftest import Enrolled, enrolled, only_postgres, verified_client
+from tests.actions import ACTIONS, create, delete, view
+from tests.conftest import Enrolled, World, enrolled, only_postgres, verified_client
 from tests.person import PASSWORD, code, element
 
 pytestmark = pytest.mark.django_db
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-NEW_PASSWORD = "a quite different sentence"
-
-
-@dataclass
-class World:
-    """An owner with two browsers, a key, and codes to spend."""
-
-    owner: Enrolled
-    browser: Client
-    second: Client
-    key: ApiKey
-    code: str
-
-    def state(self) -> list[Any]:
-        """All that an action may change."""
-        owner = User.objects.get(pk=self.owner.pk)
-        return [
-            owner.password,
-            list(ApiKey.objects.values_list("pk", "deleted_at").order_by("pk")),
-            list(Authenticator.objects.filter(confirmed=True).values_list("pk", "user")),
-            len(RecoveryCodes.objects.get(user=owner).digests) == 10,  # spending one is no action
-            owner.sessions.filter(session_key=self.second.session.session_key).exists(),
-        ]
-
-
-@pytest.fixture
-def world(owner: Enrolled, codes: Iterator[str]) -> World:
-    key = ApiKey.objects.issue(owner, uuid.uuid4())[0]
-    next(codes)
-    RecoveryCodes.objects.filter(user=owner).update(digests=RecoveryCodes.objects.get(user=owner).digests[1:])
-    return World(owner, verified_client(owner), verified_client(owner), key, next(codes))
-
-
-def create(world: World) -> Any:
-    return world.browser.post("/api-keys/create/", {"request_id": uuid.uuid4()})
-
-
-def view(world: World) -> Any:
-    return world.browser.post(f"/api-keys/{world.key.id}/view/", {"otp_token": world.code})
-
-
-def delete(world: World) -> Any:
-    return world.browser.post(f"/api-keys/{world.key.id}/delete/", {"otp_token": world.code})
-
-
-def new_codes(world: World) -> Any:
-    return world.browser.post("/security/recovery-codes/", {"password": PASSWORD, "otp_token": world.code})
-
-
-def replace_authenticator(world: World) -> Any:
-    page = world.browser.get("/security/authenticator/")
-    if page.status_code != 200:
-        return page
-    data = {"otp_token": code(page.context["secret"]), "current-password": PASSWORD, "current-otp_token": world.code}
-    return world.browser.post("/security/authenticator/", data)
-
-
-def change_password(world: World) -> Any:
-    data = {"password": PASSWORD, "new_password": NEW_PASSWORD, "otp_token": world.code}
-    return world.browser.post("/security/password/", data)
-
-
-def end_session(world: World) -> Any:
-    names = [session.name for session in world.owner.sessions.filter(session_key=world.second.session.session_key)]
-    return world.browser.post("/security/sessions/", {"session": names, "otp_token": world.code})
-
-
-ACTIONS: dict[Kind, Callable[[World], Any]] = {
-    Kind.KEY_CREATED: create,
-    Kind.KEY_VIEWED: view,
-    Kind.KEY_DELETED: delete,
-    Kind.RECOVERY_CODES_MADE: new_codes,
-    Kind.FACTOR_ADDED: replace_authenticator,
-    Kind.FACTOR_REMOVED: replace_authenticator,
-    Kind.PASSWORD_CHANGED: change_password,
-    Kind.SESSION_ENDED: end_session,
-}
 
 
 class FailAt:
@@ -368,146 +284,3 @@ def test_the_role_of_the_application_needs_no_update_or_delete(world: World) -> 
             cursor.execute("RESET ROLE")
             cursor.execute("DROP OWNED BY application")
             cursor.execute("DROP ROLE application")
-
-
-class TestActivityPage:
-    def test_it_shows_the_accounts_own_rows(self, world: World, other: Enrolled) -> None:
-        page = world.browser.get("/activity/").content.decode()
-        assert page.count("<tr data-number=") == Entry.objects.filter(account=world.owner).count()
-        assert world.key.hint in page
-        assert world.key.hint not in verified_client(other).get("/activity/").content.decode()
-
-    def test_filters(self, world: World) -> None:
-        create(world)
-        of_kind = world.browser.get("/activity/", {"kind": "key created"})
-        assert len(of_kind.context["object_list"]) == 2
-        of_key = world.browser.get("/activity/", {"key": str(world.key.pk)})
-        assert [entry.key_id for entry in of_key.context["object_list"]] == [world.key.pk]
-        assert len(world.browser.get("/activity/?kind=nonsense&key=nonsense").context["object_list"]) > 2
-        empty = world.browser.get("/activity/", {"kind": "locked out"}).content.decode()
-        assert "Nothing here." in empty
-
-    def test_pages_keep_the_filter(self, world: World) -> None:
-        for _ in range(60):
-            RecoveryCodes.issue(world.owner)
-        first = world.browser.get("/activity/?kind=recovery codes made").content.decode()
-        assert "?kind=recovery+codes+made&amp;page=2" in first and "Older" in first
-        assert "Newer" in world.browser.get("/activity/?kind=recovery+codes+made&page=2").content.decode()
-        assert world.browser.get("/activity/?page=99").status_code == 404
-
-    def test_a_ram_user_is_told_why_not(self, ram_user: Enrolled) -> None:
-        for address in ("/activity/", "/activity/csv/"):
-            response = verified_client(ram_user).get(address)
-            assert response.status_code == 403
-            assert "ask the owner of the root account owner" in response.content.decode()
-
-
-class TestMail:
-    @pytest.fixture(autouse=True)
-    def address(self, world: World) -> None:
-        User.objects.filter(pk=world.owner.pk).update(email="owner@example.org")
-
-    @pytest.mark.parametrize(
-        ("kind", "says"),
-        [
-            (Kind.KEY_VIEWED, "was viewed"),
-            (Kind.KEY_DELETED, "was deleted"),
-            (Kind.FACTOR_ADDED, "A new factor is in force: Authenticator app of owner."),
-            (Kind.PASSWORD_CHANGED, "The password of owner was changed."),
-            (Kind.RECOVERY_CODES_MADE, "New recovery codes are in force, of owner; the old ones are not any more."),
-        ],
-    )
-    def test_the_owner_is_told(self, kind: Kind, says: str, world: World) -> None:
-        ACTIONS[kind](world)
-        assert not mail.outbox
-        call_command("housekeep", "--once")
-        told = [sent for sent in mail.outbox if says in sent.body]
-        assert len(told) == 1 and told[0].to == ["owner@example.org"]
-        assert "/activity/" in told[0].body and not Mail.objects.exists()
-
-    def test_of_a_lockout(self, world: World) -> None:
-        for _ in range(11):
-            Client().post("/login/", {"username": "owner", "password": "wrong"})
-        call_command("housekeep", "--once")
-        assert [sent.subject for sent in mail.outbox] == ["Locked out: owner"]
-
-    def test_a_change_that_failed_tells_nobody(self, world: World) -> None:
-        world.browser.raise_request_exception = False
-        with connection.execute_wrapper(lambda *words: fail_on("apikeys_apikey", *words)):
-            assert delete(world).status_code == 500
-        assert not Mail.objects.exists()
-
-    def test_two_senders_send_a_mail_once(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        delete(world)
-        Mail.objects.create(to="x@example.org", subject="x", body="x")
-        monkeypatch.setattr(EmailMessage, "send", lambda mail: Mail.objects.update(attempts=F("attempts") + 1))
-        call_command("housekeep", "--once")
-        assert Mail.objects.count() == 1, "the other sender has that one"
-
-    def test_a_server_that_is_down_loses_nothing_and_blocks_nobody(
-        self, world: World, settings: Settings, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        settings.EMAIL_BACKEND, settings.EMAIL_HOST, settings.EMAIL_PORT = (
-            "django.core.mail.backends.smtp.EmailBackend",
-            "127.0.0.1",
-            1,
-        )
-        assert delete(world).status_code == 302
-        Mail.queue(User.objects.get(pk=world.owner.pk), "Another", "")
-        call_command("housekeep", "--once")
-        assert Mail.objects.get(subject="Another").attempts == 0, "while it is down it is asked once a round"
-        Mail.objects.get(subject="Another").delete()
-        assert Mail.objects.get().attempts == 1 and "mail server cannot be reached" in caplog.text
-        settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
-        call_command("housekeep", "--once")
-        assert not mail.outbox, "it waits before it is tried again"
-        Mail.objects.update(due_at="2020-01-01T00:00:00Z")
-        call_command("housekeep", "--once")
-        assert len(mail.outbox) == 1 and not Mail.objects.exists()
-
-    def test_one_that_the_server_does_not_take_waits_and_holds_up_no_other(
-        self, settings: Settings, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        Mail.objects.create(to="gone@example.org", subject="first", body="x")
-        Mail.objects.create(to="here@example.org", subject="second", body="x")
-        with MailServer(("127.0.0.1", 0), MailSession) as server:
-            threading.Thread(target=server.serve_forever).start()
-            settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-            settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address[:2]
-            call_command("housekeep", "--once")
-            server.shutdown()
-        waiting = Mail.objects.get()
-        assert (waiting.subject, waiting.attempts) == ("first", 1) and waiting.due_at > timezone.now()
-        assert server.taken == ["here@example.org"] and "the mail server does not take it" in caplog.text
-
-
-class MailServer(socketserver.TCPServer):
-    """Takes mail for whoever is here."""
-
-    def __init__(self, *words: Any) -> None:
-        super().__init__(*words)
-        self.taken: list[str] = []
-
-
-class MailSession(socketserver.StreamRequestHandler):
-    def handle(self) -> None:
-        assert isinstance(self.server, MailServer)
-        self.wfile.write(b"220 here\r\n")
-        for line in self.rfile:
-            words = line.decode().upper().split()
-            if words[0] == "RCPT" and "GONE@" in words[1]:
-                answer = b"550 nobody of that name"
-            elif words[0] == "DATA":
-                self.wfile.write(b"354 go on\r\n")
-                text = list(iter(self.rfile.readline, b".\r\n"))
-                self.server.taken += [part[4:].decode().strip() for part in text if part.startswith(b"To: ")]
-                answer = b"250 taken"
-            else:
-                answer = b"221 bye" if words[0] == "QUIT" else b"250 good"
-            self.wfile.write(answer + b"\r\n")
-
-
-def fail_on(table: str, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-    if sql.startswith(f'UPDATE "{table}"'):
-        raise DatabaseError("injected")
-    return execute(sql, params, many, context)

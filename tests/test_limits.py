@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import time_machine
 from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -82,6 +83,15 @@ class TestBoundary:
         kept.full_clean()
         kept.save()
 
+    def test_what_would_be_another_keys_twin_is_refused_by_the_database(self, owner: Enrolled) -> None:
+        """Asking it before would be no faster and prove nothing."""
+        key = issue(owner)
+        for same in ({"id": key.id}, {"digest": key.digest}):
+            values = {"id": uuid.uuid4(), "digest": b"x", "sealed_secret": b"x", "request_id": uuid.uuid4()} | same
+            with pytest.raises(IntegrityError), transaction.atomic():
+                ApiKey(account=owner, hint="x", **values).save()
+        assert ApiKey.objects.get() == key
+
 
 @pytest.mark.django_db
 class TestDay:
@@ -102,6 +112,7 @@ class TestDay:
         noon = datetime.fromisoformat(f"{day}T12:00").replace(tzinfo=timezone.get_default_timezone())
         start, end = day_of(noon)
         assert (end - start) == timedelta(hours=hours)
+        assert start.tzinfo == end.tzinfo == UTC
         with time_machine.travel(start, tick=False) as clock:
             use_up_the_day(owner)
             clock.move_to(end - timedelta(seconds=1))

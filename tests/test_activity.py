@@ -1,0 +1,44 @@
+"""The Activity page: an account's own rows of the ledger, by kind and key."""
+
+import pytest
+
+from console.factors import RecoveryCodes
+from console.ledger import Entry
+from tests.actions import create
+from tests.conftest import Enrolled, World, verified_client
+
+pytestmark = pytest.mark.django_db
+
+
+def test_it_shows_the_accounts_own_rows(world: World, other: Enrolled) -> None:
+    page = world.browser.get("/activity/").content.decode()
+    assert page.count("<tr data-number=") == Entry.objects.filter(account=world.owner).count()
+    assert world.key.hint in page
+    assert world.key.hint not in verified_client(other).get("/activity/").content.decode()
+
+
+def test_filters(world: World) -> None:
+    create(world)
+    of_kind = world.browser.get("/activity/", {"kind": "key created"})
+    assert len(of_kind.context["object_list"]) == 2
+    of_key = world.browser.get("/activity/", {"key": str(world.key.pk)})
+    assert [entry.key_id for entry in of_key.context["object_list"]] == [world.key.pk]
+    assert len(world.browser.get("/activity/?kind=nonsense&key=nonsense").context["object_list"]) > 2
+    empty = world.browser.get("/activity/", {"kind": "locked out"}).content.decode()
+    assert "Nothing here." in empty
+
+
+def test_pages_keep_the_filter(world: World) -> None:
+    for _ in range(60):
+        RecoveryCodes.issue(world.owner)
+    first = world.browser.get("/activity/?kind=recovery codes made").content.decode()
+    assert "?kind=recovery+codes+made&amp;page=2" in first and "Older" in first
+    assert "Newer" in world.browser.get("/activity/?kind=recovery+codes+made&page=2").content.decode()
+    assert world.browser.get("/activity/?page=99").status_code == 404
+
+
+def test_a_ram_user_is_told_why_not(ram_user: Enrolled) -> None:
+    for address in ("/activity/", "/activity/csv/"):
+        response = verified_client(ram_user).get(address)
+        assert response.status_code == 403
+        assert "ask the owner of the root account owner" in response.content.decode()

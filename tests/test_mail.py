@@ -1,0 +1,139 @@
+"""What is mailed to an owner, once, after the change: from the queue to a server that may be down."""
+
+import socketserver
+import threading
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.core.mail import EmailMessage
+from django.core.management import call_command
+from django.db import DatabaseError, connection
+from django.db.models import F
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+
+from console.ledger import Kind
+from console.mail import Mail
+from console.models import User
+from tests.actions import ACTIONS, delete
+from tests.conftest import World
+
+pytestmark = pytest.mark.django_db
+
+
+class MailServer(socketserver.TCPServer):
+    """Takes mail for whoever is here."""
+
+    def __init__(self, *words: Any) -> None:
+        super().__init__(*words)
+        self.taken: list[str] = []
+
+
+class MailSession(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        assert isinstance(self.server, MailServer)
+        self.wfile.write(b"220 here\r\n")
+        for line in self.rfile:
+            words = line.decode().upper().split()
+            if words[0] == "RCPT" and "GONE@" in words[1]:
+                answer = b"550 nobody of that name"
+            elif words[0] == "DATA":
+                self.wfile.write(b"354 go on\r\n")
+                text = list(iter(self.rfile.readline, b".\r\n"))
+                self.server.taken += [part[4:].decode().strip() for part in text if part.startswith(b"To: ")]
+                answer = b"250 taken"
+            else:
+                answer = b"221 bye" if words[0] == "QUIT" else b"250 good"
+            self.wfile.write(answer + b"\r\n")
+
+
+def fail_on(table: str, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+    if sql.startswith(f'UPDATE "{table}"'):
+        raise DatabaseError("injected")
+    return execute(sql, params, many, context)
+
+
+@pytest.fixture(autouse=True)
+def address(world: World) -> None:
+    User.objects.filter(pk=world.owner.pk).update(email="owner@example.org")
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (Kind.KEY_VIEWED, "was viewed"),
+        (Kind.KEY_DELETED, "was deleted"),
+        (Kind.FACTOR_ADDED, "A new factor is in force: Authenticator app of owner."),
+        (Kind.PASSWORD_CHANGED, "The password of owner was changed."),
+        (Kind.RECOVERY_CODES_MADE, "New recovery codes are in force, of owner; the old ones are not any more."),
+    ],
+)
+def test_the_owner_is_told(kind: Kind, says: str, world: World) -> None:
+    ACTIONS[kind](world)
+    assert not mail.outbox
+    call_command("housekeep", "--once")
+    told = [sent for sent in mail.outbox if says in sent.body]
+    assert len(told) == 1 and told[0].to == ["owner@example.org"]
+    assert "/activity/" in told[0].body and not Mail.objects.exists()
+
+
+def test_a_lockout_is_told(world: World) -> None:
+    for _ in range(11):
+        Client().post("/login/", {"username": "owner", "password": "wrong"})
+    call_command("housekeep", "--once")
+    assert [sent.subject for sent in mail.outbox] == ["Locked out: owner"]
+
+
+def test_a_change_that_failed_tells_nobody(world: World) -> None:
+    world.browser.raise_request_exception = False
+    with connection.execute_wrapper(lambda *words: fail_on("apikeys_apikey", *words)):
+        assert delete(world).status_code == 500
+    assert not Mail.objects.exists()
+
+
+def test_two_senders_send_a_mail_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    delete(world)
+    Mail.objects.create(to="x@example.org", subject="x", body="x")
+    monkeypatch.setattr(EmailMessage, "send", lambda mail: Mail.objects.update(attempts=F("attempts") + 1))
+    call_command("housekeep", "--once")
+    assert Mail.objects.count() == 1, "the other sender has that one"
+
+
+def test_a_server_that_is_down_loses_nothing_and_blocks_nobody(
+    world: World, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.EMAIL_BACKEND, settings.EMAIL_HOST, settings.EMAIL_PORT = (
+        "django.core.mail.backends.smtp.EmailBackend",
+        "127.0.0.1",
+        1,
+    )
+    assert delete(world).status_code == 302
+    Mail.queue(User.objects.get(pk=world.owner.pk), "Another", "")
+    call_command("housekeep", "--once")
+    assert Mail.objects.get(subject="Another").attempts == 0, "while it is down it is asked once a round"
+    Mail.objects.get(subject="Another").delete()
+    assert Mail.objects.get().attempts == 1 and "mail server cannot be reached" in caplog.text
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    call_command("housekeep", "--once")
+    assert not mail.outbox, "it waits before it is tried again"
+    Mail.objects.update(due_at="2020-01-01T00:00:00Z")
+    call_command("housekeep", "--once")
+    assert len(mail.outbox) == 1 and not Mail.objects.exists()
+
+
+def test_one_that_the_server_does_not_take_waits_and_holds_up_no_other(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    Mail.objects.create(to="gone@example.org", subject="first", body="x")
+    Mail.objects.create(to="here@example.org", subject="second", body="x")
+    with MailServer(("127.0.0.1", 0), MailSession) as server:
+        threading.Thread(target=server.serve_forever).start()
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address[:2]
+        call_command("housekeep", "--once")
+        server.shutdown()
+    waiting = Mail.objects.get()
+    assert (waiting.subject, waiting.attempts) == ("first", 1) and waiting.due_at > timezone.now()
+    assert server.taken == ["here@example.org"] and "the mail server does not take it" in caplog.text
