@@ -14,7 +14,7 @@ from tests.person import wait_for
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture(params=[Gate, GateHere], ids=["at its port", "in this process"])
+@pytest.fixture(params=[pytest.param(Gate, marks=pytest.mark.no_mutants), GateHere], ids=["at its port", "here"])
 def asked(request: pytest.FixtureRequest, tmp_path: Path, transactional_db: None) -> Iterator[Gate | GateHere]:
     with request.param(tmp_path, TRUSTED_PROXIES="127.0.0.1") as gate:
         yield gate
@@ -91,6 +91,7 @@ def metrics(gate: Gate) -> dict[str, float]:
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[0] != "#"}
 
 
+@pytest.mark.no_mutants
 def test_its_metrics_are_of_all_workers(gate: Gate) -> None:
     secret, (gone, deleted) = new_key()[1], new_key()
     gone.delete()
@@ -114,6 +115,7 @@ def test_its_metrics_are_of_all_workers(gate: Gate) -> None:
     assert 0 < after["gate_call_seconds_sum"] < 60
 
 
+@pytest.mark.no_mutants
 def test_its_metrics_tell_how_far_counting_lags(tmp_path: Path, transactional_db: None) -> None:
     secret = new_key()[1]
     with Gate(tmp_path, METERING_SECONDS="60") as gate:
@@ -139,6 +141,7 @@ def test_the_callers_address_is_what_a_trusted_proxy_says(asked: Gate | GateHere
     assert key_2.usage.get().last_call_from == "127.0.0.1"
 
 
+@pytest.mark.no_mutants
 def test_without_room_to_count_it_accepts_nothing(tmp_path: Path, transactional_db: None) -> None:
     secret = new_key()[1]
     with Gate(tmp_path, workers=1) as gate:  # a second one might start only now, and make the folder anew

@@ -37,6 +37,7 @@ def database_gone(address: str) -> Iterator[None]:
         admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
 
 
+@pytest.mark.no_mutants
 def test_it_fails_closed_while_its_database_is_gone_and_recovers(gate: Gate) -> None:
     secret = new_key()[1]
     assert gate.status(secret) == 200
@@ -62,10 +63,16 @@ def test_what_it_says_and_logs_without_its_database(
         assert gate.ask()[0] == 401
     (record,) = caplog.records  # not one for each call
     assert record.levelname == "ERROR" and record.name == "apikeys.gate"
-    why = "No such file" if connection.vendor == "sqlite" else "The connection to PostgreSQL was lost."
-    assert record.getMessage().startswith("Calls are answered 503: ") and why in record.getMessage()
+    said, why = record.getMessage().split(": ", 1)
+    assert said == "Calls are answered 503"
+    assert why.partition(" or ")[0] in (
+        "[Errno 2] No such file",
+        "The connection to PostgreSQL was lost.",
+        "terminating connection due to administrator command",  # where the question was sent before that was noticed
+    )
 
 
+@pytest.mark.no_mutants
 def test_before_its_migrations_it_accepts_nothing(tmp_path: Path, transactional_db: None) -> None:
     address = database_url()
     if connection.vendor == "sqlite":
@@ -77,6 +84,7 @@ def test_before_its_migrations_it_accepts_nothing(tmp_path: Path, transactional_
         assert gate.status(keyformat.new_secret()) == 503
 
 
+@pytest.mark.no_mutants
 def test_while_its_table_is_gone_it_accepts_nothing(gate: Gate) -> None:
     secret = new_key()[1]
     assert gate.status(secret) == 200
@@ -86,6 +94,7 @@ def test_while_its_table_is_gone_it_accepts_nothing(gate: Gate) -> None:
 
 
 @only_postgres
+@pytest.mark.no_mutants
 def test_a_database_that_hangs_is_not_waited_for(gate: Gate) -> None:
     secret = new_key()[1]
     assert gate.status(secret) == 200
@@ -95,6 +104,7 @@ def test_a_database_that_hangs_is_not_waited_for(gate: Gate) -> None:
 
 
 @only_postgres
+@pytest.mark.no_mutants
 def test_calls_that_come_while_one_waits_are_answered_in_turn(tmp_path: Path, transactional_db: None) -> None:
     secret = new_key()[1]
     good = b"GET /verify HTTP/1.1\r\nHost: gate\r\n" + TOKEN + secret.encode() + b"\r\n\r\n"

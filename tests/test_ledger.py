@@ -42,6 +42,7 @@ class FailAt:
 
 
 @pytest.mark.parametrize("kind", ACTIONS)
+@pytest.mark.no_mutants
 def test_whatever_fails_there_is_no_change_without_its_row_and_no_row_without_its_change(
     kind: Kind, world: World
 ) -> None:

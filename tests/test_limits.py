@@ -137,6 +137,7 @@ class TestDay:
             assert ApiKey.objects.quota(owner).resets == said
 
 
+@pytest.mark.no_mutants
 def test_thirty_two_creations_at_once_make_three_keys(server: Server) -> None:
     """Over HTTP, in the server's two worker processes, on the database that the tests run on."""
     with Person(server.address).log_on() as owner:

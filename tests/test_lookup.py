@@ -251,9 +251,11 @@ def test_who_asks_while_others_are_answered_is_answered_too(asking: Asking, key:
 
 
 @only_postgres
-def test_while_its_table_is_gone_it_says_so(asking: Asking, key: ApiKey) -> None:
+def test_what_it_cannot_ask_it_says(asking: Asking, key: ApiKey) -> None:
     assert asking.ask(of(key)) == [found(key)]
     with ExitStack() as stack:
+        PostgresLookup("").find(of(key), asking.answers.append)
+        assert asking.all_answers(1) == ["PostgreSQL is not connected yet."]
         with table_gone():
             late = stack.enter_context(Asking())
             for one in (asking, late, asking, late):
@@ -309,9 +311,13 @@ def test_a_connection_lost_is_made_anew_before_anybody_asks(asking: Asking, key:
 
     def anew() -> bool:
         asking.turn()
+        if asking.lookup.connection is None:
+            asking.find(of(key))
         return asking.lookup.connection not in (lost, None)
 
     wait_for(anew)
+    assert set(asking.answers) == {"The connection to PostgreSQL was lost."}
+    asking.answers.clear()
     assert asking.ask(of(key)) == [found(key)]
 
 
