@@ -5,6 +5,7 @@ Free of Django, so that the gate can use it without loading a model. Each use ha
 """
 
 import base64
+import hashlib
 import hmac
 import secrets
 
@@ -32,13 +33,15 @@ def parse_keys(name: str, text: str) -> dict[int, bytes]:
     try:
         for item in text.split(","):
             version, encoded = item.strip().split(":")
-            keys[int(version)] = base64.b64decode(encoded, altchars=b"-_", validate=True)
+            key = base64.b64decode(encoded, altchars=b"-_", validate=True)
+            if len(key) != 32 or not 0 < int(version) < 2**16 or int(version) in keys:
+                raise ValueError
+            keys[int(version)] = key
     except ValueError:
-        keys.clear()
-    if not keys or any(len(key) != 32 or not 0 < version < 2**16 for version, key in keys.items()):
         raise ValueError(
-            f"{name} must be one or more `version:key` separated by commas, each key 32 bytes in base64url."
-        )
+            f"{name} must be one or more `version:key` separated by commas, "
+            "each version once, each key 32 bytes in base64url."
+        ) from None
     return dict(sorted(keys.items(), reverse=True))
 
 
@@ -51,32 +54,32 @@ class Vault:
             raise ValueError(f"DIGEST_KEYS has more than {MAX_DIGEST_KEYS} keys; take out the oldest.")
         self._ciphers = {version: AESGCM(key) for version, key in vault.items()}
         self.fingerprints = {
-            (name, version): hmac.digest(key, b"fingerprint", "sha256")
+            (name, version): hmac.digest(key, b"fingerprint", hashlib.sha256)
             for name, keys in (("VAULT_KEYS", vault), ("DIGEST_KEYS", self._digest_keys))
             for version, key in keys.items()
         }
 
     def seal(self, place: str, secret: bytes) -> bytes:
-        """Version (2 bytes), nonce (12), ciphertext and tag (16). `place` names the row and the field it is for:
-        moved to any other, it does not open."""
+        """Version (2 bytes, big-endian), nonce (12), ciphertext and tag (16). `place` names the row and the field it
+        is for: moved to any other, it does not open."""
         version, cipher = next(iter(self._ciphers.items()))
         nonce = secrets.token_bytes(NONCE_BYTES)
-        header = version.to_bytes(2, "big")
+        header = version.to_bytes(2)
         return header + nonce + cipher.encrypt(nonce, secret, header + place.encode())
 
     def newest(self, box: bytes) -> bool:
         """Whether it is sealed with the newest key."""
-        return int.from_bytes(box[:2], "big") == max(self._ciphers)
+        return int.from_bytes(box[:2]) == max(self._ciphers)
 
     def open(self, place: str, box: bytes) -> bytes:
         """What `seal` was given. Raises VaultError."""
         header, nonce, sealed = box[:2], box[2 : 2 + NONCE_BYTES], box[2 + NONCE_BYTES :]
         try:
-            return self._ciphers[int.from_bytes(header, "big")].decrypt(nonce, sealed, header + place.encode())
+            return self._ciphers[int.from_bytes(header)].decrypt(nonce, sealed, header + place.encode())
         except (InvalidTag, KeyError, ValueError) as error:
             raise VaultError(f"The stored secret of {place} cannot be opened.") from error
 
     def digests(self, purpose: str, secret: str) -> list[bytes]:
         """The 32-byte digests to look `secret` up by, one for each digest key, the one to store first."""
         message = f"{purpose}\0{secret}".encode()
-        return [hmac.digest(key, message, "sha256") for key in self._digest_keys.values()]
+        return [hmac.digest(key, message, hashlib.sha256) for key in self._digest_keys.values()]

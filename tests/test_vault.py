@@ -1,6 +1,7 @@
 """Encryption at rest, keyed digests, and the form of a key."""
 
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 from hypothesis import given, strategies
@@ -66,7 +67,21 @@ BARE = ONE.removeprefix("1:")
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1", "1:", "1:AA", "1:é", f"{ONE},", f"1:{ONE}", f"1:*{BARE}", f"x:{BARE}", f"0:{BARE}", f"65536:{BARE}"],
+    [
+        "",
+        "1",
+        "1:",
+        "1:AA",
+        "1:é",
+        f"{ONE},",
+        f"1:{ONE}",
+        f"1:*{BARE}",
+        f"x:{BARE}",
+        f"0:{BARE}",
+        f"65536:{BARE}",
+        f"{ONE},{ONE}",
+    ],
+    ids=count(),
 )
 @pytest.mark.parametrize(
     ("name", "use"),
@@ -77,12 +92,15 @@ BARE = ONE.removeprefix("1:")
     ],
 )
 def test_keys_that_are_none_say_what_to_set(name: str, use: Callable[[str], object], text: str) -> None:
-    said = f"{name} must be one or more `version:key` separated by commas, each key 32 bytes in base64url."
+    said = (
+        f"{name} must be one or more `version:key` separated by commas, "
+        "each version once, each key 32 bytes in base64url."
+    )
     with pytest.raises(ValueError, match=whole(said)):
         use(text)
 
 
-@pytest.mark.parametrize(("before", "version"), [(ONE, 2), (f"{TWO},{ONE}", 3), (f"65534:{BARE}", 65535)])
+@pytest.mark.parametrize(("before", "version"), [(ONE, 2), (f"{TWO},{ONE}", 3), (f"65534:{BARE}", 65535)], ids=count())
 def test_a_new_key_comes_behind_the_others_as_the_newest(before: str, version: int) -> None:
     after = new_key(before)
     assert after.startswith(f"{before},{version}:")
