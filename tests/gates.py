@@ -178,7 +178,7 @@ class GateHere:
             self.patch.enter_context(mock.patch.object(settings, name, value))
         self.runner = self.patch.enter_context(asyncio.Runner())
         self.gate = gate_of_the_product.Gate()
-        self.runner.run(asyncio.wait_for(self.gate.lookup.open(), 10))
+        self.runner.run(asyncio.wait_for(self.gate.lookup.open(), 15))
         return self
 
     def __exit__(self, *args: object) -> None:
@@ -191,7 +191,7 @@ class GateHere:
         async def asked() -> tuple[bytes, bytes, bytes]:
             reply = asyncio.get_running_loop().create_future()
             self.gate.ask(path, sent, "127.0.0.1", lambda *parts: reply.set_result(parts))
-            parts: tuple[bytes, bytes, bytes] = await asyncio.wait_for(reply, 5)
+            parts: tuple[bytes, bytes, bytes] = await asyncio.wait_for(reply, 15)
             return parts
 
         status, lines, body = self.runner.run(asked())

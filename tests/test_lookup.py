@@ -137,7 +137,7 @@ class Asking:
         self.runner = asyncio.Runner()
         self.loop = self.runner.get_loop()
         self.loop.set_exception_handler(lambda loop, fault: self.faults.append(fault))
-        self.runner.run(asyncio.wait_for(self.lookup.open(), 5))
+        self.runner.run(asyncio.wait_for(self.lookup.open(), 15))
         return self
 
     def __exit__(self, *args: object) -> None:
@@ -156,9 +156,9 @@ class Asking:
     def all_answers(self, count: int) -> list[Answer]:
         async def come() -> None:
             while len(self.answers) < count and not self.faults:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
 
-        self.runner.run(asyncio.wait_for(come(), 5))
+        self.runner.run(asyncio.wait_for(come(), 15))
         assert not self.faults
         answers, self.answers = self.answers, []
         return answers
@@ -300,7 +300,7 @@ def test_an_answer_that_comes_in_parts_is_read_whole(asking: Asking, key: ApiKey
 def test_a_question_longer_than_the_sockets_buffer_is_asked_whole(asking: Asking, key: ApiKey) -> None:
     with socket.socket(fileno=os.dup(asking.lookup.socket)) as same:
         same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    assert set(asking.ask(*(of(key) for _ in range(20_000)))) == {found(key)}
+    assert asking.ask(*[of(key)] * 5000) == [found(key)] * 5000
 
 
 @only_postgres
