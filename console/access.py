@@ -71,7 +71,7 @@ def log_on_step(request: HttpRequest, after: str) -> HttpResponseRedirect:
 
 
 class AccessMiddleware:
-    """Asks for the log-on's missing step, keeps answers out of caches, and dresses an empty 405."""
+    """Asks for the log-on's missing step, and dresses an empty 405."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -84,7 +84,6 @@ class AccessMiddleware:
             allowed = response.headers["Allow"]
             response = render(request, "405.html", status=405)
             response.headers["Allow"] = allowed
-        response.headers.setdefault("Cache-Control", "no-store")
         return response
 
     def process_view(

@@ -4,7 +4,8 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import Group
-from django.db import transaction
+from django.core.exceptions import BadRequest, ValidationError
+from django.db import DataError, transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -37,6 +38,12 @@ class OperatorsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], **kwargs: Any) -> HttpResponse | None:
+        try:
+            return super().response_action(request, queryset, **kwargs)
+        except (ValueError, OverflowError, ValidationError, DataError) as error:  # rows that can be none
+            raise BadRequest("These rows are not there.") from error
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """No filter in the address: it would answer questions about a password's hash, sign by sign."""

@@ -35,6 +35,7 @@ class Kind(models.TextChoices):
     CODE_REFUSED = "code refused"
     LOCKED_OUT = "locked out"
     PASSWORD_CHANGED = "password changed"
+    EMAIL_CHANGED = "mail address changed"
     FACTOR_ADDED = "factor added"
     FACTOR_REMOVED = "factor removed"
     FACTOR_DAMAGED = "factor damaged"
@@ -63,9 +64,10 @@ MAILED = {
     Kind.FACTOR_ADDED: "A new factor is in force: {detail}.",
     Kind.RECOVERY_CODES_MADE: "New recovery codes are in force, {detail}; the old ones are not any more.",
     Kind.FACTOR_REMOVED: "A factor was removed: {detail}.",
-    Kind.FACTOR_DAMAGED: "The authenticator of {who} cannot be checked: it was changed from outside.",
+    Kind.FACTOR_DAMAGED: "An authenticator cannot be checked: what is stored of it was changed from outside. {detail}",
     Kind.LOCKED_OUT: "The log-on of {who} is locked for 15 minutes, after too many wrong passwords {detail}.",
     Kind.PASSWORD_CHANGED: "The password of {who} was changed.",
+    Kind.EMAIL_CHANGED: "Mail about the account goes to another address from now on: {detail}.",
 }
 
 

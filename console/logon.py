@@ -10,6 +10,7 @@ from django import forms
 from django.conf import settings
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, LogoutView
+from django.core.exceptions import NON_FIELD_ERRORS
 from django.db import transaction
 from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -21,6 +22,7 @@ from console import ledger, sessions
 from console.access import client_address, log_on_step, next_address, user_of
 from console.factors import Authenticator, Factor
 from console.ledger import Entry, Kind
+from console.logs import SECRET
 from console.models import User
 from console.security import SecurityForm, evenly
 
@@ -42,6 +44,12 @@ class LogOnForm(AuthenticationForm):
         if self.is_bound:
             del self.fields["username"].widget.attrs["autofocus"]
             self.fields["password"].widget.attrs["autofocus"] = True
+
+    def clean_username(self) -> str:
+        name: str = self.cleaned_data["username"]
+        if SECRET.search(name):  # what was tried is kept for a while, and a key must not be
+            raise forms.ValidationError("This is an API key. Enter your user name.")
+        return name
 
 
 class LogOn(LoginView):
@@ -67,7 +75,8 @@ class LogOn(LoginView):
         return response
 
     def form_invalid(self, form: forms.BaseForm) -> HttpResponse:
-        record_failure(Kind.PASSWORD_REFUSED, self.request)
+        if NON_FIELD_ERRORS in form.errors:  # else no password was looked at, and nobody fills a ledger with that
+            record_failure(Kind.PASSWORD_REFUSED, self.request)
         return self.render_to_response(self.get_context_data(form=form), status=422)
 
 
@@ -118,11 +127,12 @@ def locked_out(request: HttpRequest, *args: Any) -> HttpResponse:
 
 def verify_session(request: HttpRequest, factor: Factor) -> None:
     """The log-on's second step is done (or a factor replaced): under a new session key, as after the first."""
-    if not user_of(request).is_verified():
-        with transaction.atomic():
+    with transaction.atomic():
+        if not user_of(request).is_verified():
             ledger.record(Kind.LOGGED_ON, user_of(request), factor=factor.name)
-    request.session.cycle_key()
-    django_otp.login(request, factor)
+        request.session.cycle_key()
+        django_otp.login(request, factor)
+        request.session.save()
 
 
 class LogOut(LogoutView):

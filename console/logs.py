@@ -12,9 +12,13 @@ from datetime import UTC, datetime
 from django.http import HttpRequest, HttpResponse
 
 SECRET = re.compile(r"sk-[0-9A-Za-z]{8,}")  # a key, whole or cut off, also one that was put where it does not belong
-INVITATION = re.compile(r"(/invitation/\d+/)[^/]+")
+INVITATION = re.compile(r"(/invitation/\d+/)[^/\"\s]+")
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 requests = logging.getLogger("console.requests")
+
+
+def scrubbed(text: str) -> str:
+    return SECRET.sub("sk-...", text)
 
 
 class JsonFormatter(logging.Formatter):
@@ -31,7 +35,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info and not record.name.startswith("django.security."):  # those are what a client did wrong
             line["error"] = self.formatException(record.exc_info)
-        return SECRET.sub("sk-…", json.dumps(line, ensure_ascii=False))
+        return INVITATION.sub(r"\1...", scrubbed(json.dumps(line)))
 
 
 CONFIG = {
@@ -51,24 +55,31 @@ CONFIG = {
 
 
 class RequestMiddleware:
-    """The outermost: gives a request its id, logs its answer, and adds the headers that every answer has."""
+    """The outermost: gives a request its id, logs its answer, and adds the headers that every answer has. Nothing
+    behind it meets a key that was put where none belongs, and so nothing stores it."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self.get_response = get_response
+        from console.access import client_address  # whose models are not there when the settings read CONFIG
+
+        self.get_response, self.address_of = get_response, client_address
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         token, began = request_id.set(uuid.uuid4().hex), time.monotonic()
+        for name in ("HTTP_USER_AGENT", "QUERY_STRING"):
+            request.META[name] = scrubbed(request.META.get(name, ""))
         try:
             response = self.get_response(request)
             response.headers["X-Request-Id"] = request_id.get()
             response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
             response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
+            response.headers.setdefault("X-Frame-Options", "DENY")
+            response.headers.setdefault("Cache-Control", "no-store")
             fields = {
                 "method": request.method,
-                "path": INVITATION.sub(r"\1…", request.path),
+                "path": request.path,
                 "status": response.status_code,
                 "ms": round((time.monotonic() - began) * 1000, 1),
-                "address": request.META.get("REMOTE_ADDR", ""),
+                "address": self.address_of(request),
             }
             requests.info("answered", extra={"fields": fields})
             return response

@@ -9,6 +9,7 @@ from django import forms
 from django.contrib import messages
 from django.contrib.auth import authenticate, update_session_auth_hash
 from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
@@ -22,8 +23,10 @@ from console.access import client_address, log_on_step, next_address, user_of
 from console.factors import Authenticator, CodeRefused, RecoveryCodes
 from console.ledger import Kind
 from console.logon import FROM_EVERYWHERE, guessed_too_often, record_failure, verify_session
+from console.mail import Mail
 from console.security import MALFORMED, SecurityForm, is_totp
 from console.sessions import Session
+from console.vault import VaultError
 
 ENROLLING_SESSION_KEY = "enrolling"  # the id of the authenticator that this session is about to confirm
 
@@ -96,7 +99,13 @@ class Enrol(View):
         chosen = self.request.session.get(ENROLLING_SESSION_KEY)
         user = user_of(self.request)
         factor: Authenticator | None = Authenticator.objects.filter(user=user, confirmed=False, pk=chosen).first()
-        if factor is None:
+        try:
+            secret = factor and factor.secret
+        except VaultError as error:  # it was changed from outside; another takes its place
+            with transaction.atomic():
+                ledger.record(Kind.FACTOR_DAMAGED, user, detail=str(error))
+            secret = None
+        if factor is None or secret is None:
             factor = Authenticator.pending(user)
             self.request.session[ENROLLING_SESSION_KEY] = factor.pk
         return factor
@@ -201,6 +210,46 @@ class Password(View):
         update_session_auth_hash(request, user)
         messages.success(request, "Your password is changed. All your other sessions are ended.")
         return redirect("console:security")
+
+
+class EmailForm(ReauthenticationForm):
+    email = forms.EmailField(
+        label="Mail address", required=False, widget=forms.EmailInput(attrs={"autocomplete": "email"})
+    )
+    field_order = ["email", "password", "otp_token"]
+
+
+class Email(View):
+    """Where the owner is told of what happens to the account; the address before is told of a new one."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        user = user_of(request)
+        if not user.is_root_account:
+            raise PermissionDenied(f"Mail goes to the owner of the root account {user.root}, who chooses the address.")
+        return super().dispatch(request, *args, **kwargs)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        form = EmailForm(request)
+        form.initial["email"] = user_of(request).email
+        return self.page(form)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        form, user = EmailForm(request, request.POST), user_of(request)
+        if form.authenticate(user) is None:
+            return self.page(form, form.status)
+        address = form.cleaned_data["email"]
+        with transaction.atomic():
+            user = ledger.lock(user)
+            if address != user.email:
+                ledger.record(Kind.EMAIL_CHANGED, user, detail=address or "to none")
+                user.email = address
+                user.save(update_fields=["email"])
+                Mail.queue(user, "This is your address now", f"Mail about the account {user} goes here from now on.")
+        messages.success(request, f"Mail about your account goes to {address or 'nobody'}.")
+        return redirect("console:security")
+
+    def page(self, form: EmailForm, status: int = 200) -> HttpResponse:
+        return render(self.request, "console/email.html", {"form": form}, status=status)
 
 
 class SessionsForm(SecurityForm):

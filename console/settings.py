@@ -32,7 +32,7 @@ def secret(name: str) -> str:
     return value
 
 
-DEBUG = env.bool("DEBUG", False)
+DEBUG = False
 SECRET_KEY = secret("SECRET_KEY")
 try:
     VAULT = Vault(secret("VAULT_KEYS"), secret("DIGEST_KEYS"))
@@ -61,8 +61,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "console.logs.RequestMiddleware",
+    "csp.middleware.CSPMiddleware",  # before whatever may refuse: the pages of errors have its nonce
     "django.middleware.security.SecurityMiddleware",
-    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -152,7 +152,7 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_LOCKOUT_CALLABLE = "console.logon.locked_out"
 AXES_CLIENT_IP_CALLABLE = "console.access.client_address"
 AXES_ENABLE_ADMIN = False
-AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken", "new_password", "otp_token"]
+AXES_SENSITIVE_PARAMETERS = ["username", "next", "csrfmiddlewaretoken", "new_password", "otp_token"]
 AXES_SENSITIVE_PARAMETERS += ["current-password", "current-otp_token"]
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False

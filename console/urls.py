@@ -21,6 +21,7 @@ console = [
     path("activity/", activity.Activity.as_view(), name="activity"),
     path("activity/csv/", activity.ActivityCsv.as_view(), name="activity-csv"),
     path("security/password/", security_pages.Password.as_view(), name="password"),
+    path("security/email/", security_pages.Email.as_view(), name="email"),
     path("security/sessions/", security_pages.Sessions.as_view(), name="sessions"),
     path("security/recovery-codes/", security_pages.NewRecoveryCodes.as_view(), name="recovery-codes"),
 ]

@@ -51,7 +51,7 @@ class Vault:
     def __init__(self, vault_keys: str, digest_keys: str) -> None:
         vault, self._digest_keys = parse_keys("VAULT_KEYS", vault_keys), parse_keys("DIGEST_KEYS", digest_keys)
         if len(self._digest_keys) > MAX_DIGEST_KEYS:
-            raise ValueError(f"DIGEST_KEYS has more than {MAX_DIGEST_KEYS} keys; take out the oldest.")
+            raise ValueError(f"DIGEST_KEYS has more than {MAX_DIGEST_KEYS} keys; take out the newest.")
         self._ciphers = {version: AESGCM(key) for version, key in vault.items()}
         self.fingerprints = {
             (name, version): hmac.digest(key, b"fingerprint", hashlib.sha256)

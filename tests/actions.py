@@ -40,6 +40,11 @@ def change_password(world: World) -> Any:
     return world.browser.post("/security/password/", data)
 
 
+def change_email(world: World) -> Any:
+    data = {"email": "new@example.org", "password": PASSWORD, "otp_token": world.code}
+    return world.browser.post("/security/email/", data)
+
+
 def end_session(world: World) -> Any:
     names = [session.name for session in world.owner.sessions.filter(session_key=world.second.session.session_key)]
     return world.browser.post("/security/sessions/", {"session": names, "otp_token": world.code})
@@ -53,5 +58,6 @@ ACTIONS: dict[Kind, Callable[[World], Any]] = {
     Kind.FACTOR_ADDED: replace_authenticator,
     Kind.FACTOR_REMOVED: replace_authenticator,
     Kind.PASSWORD_CHANGED: change_password,
+    Kind.EMAIL_CHANGED: change_email,
     Kind.SESSION_ENDED: end_session,
 }

@@ -72,6 +72,7 @@ class World:
         owner = User.objects.get(pk=self.owner.pk)
         return [
             owner.password,
+            owner.email,
             list(ApiKey.objects.values_list("pk", "deleted_at").order_by("pk")),
             list(Authenticator.objects.filter(confirmed=True).values_list("pk", "user")),
             len(RecoveryCodes.objects.get(user=owner).digests) == 10,  # spending one is no action

@@ -1,9 +1,20 @@
 """Log-on in two steps."""
 
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
 import pytest
+import time_machine
+from axes.models import AccessAttempt
+from django.db import DatabaseError, connection
 from django.test import Client
 
+from apikeys import keyformat
 from console.factors import Authenticator
+from console.ledger import Entry, Kind
+from console.logon import RECORD_SECONDS
 from console.models import User
 from tests.conftest import Enrolled, verified_client
 from tests.person import PASSWORD, code
@@ -143,3 +154,59 @@ def test_a_lost_session_is_told_and_changes_nothing(owner: Enrolled) -> None:
     response = browser.post("/api-keys/create/", follow=True)
     assert b"Your session has ended" in response.content
     assert not owner.api_keys.exists()
+
+
+def test_without_a_password_nothing_is_written_down(owner: Enrolled) -> None:
+    for name, password in (("owner", ""), ("owner", "x\0y"), ("", PASSWORD)):
+        assert Client().post("/login/", {"username": name, "password": password}).status_code == 422
+    assert not Entry.objects.filter(kind=Kind.PASSWORD_REFUSED).exists()
+
+
+def test_a_key_in_the_wrong_place_is_kept_nowhere(owner: Enrolled) -> None:
+    key = keyformat.new_secret()
+    browser = Client(headers={"User-Agent": f"Browser {key}"})
+    answer = browser.post("/login/", {"username": key, "password": PASSWORD})
+    assert answer.status_code == 422 and "This is an API key. Enter your user name." in answer.content.decode()
+    assert browser.post(f"/login/?next=/{key}&x={key}", {"username": "owner", "password": "wrong"}).status_code == 422
+    (tried,) = AccessAttempt.objects.values()
+    assert key[3:] not in str(tried) and key[3:] not in str(list(Entry.objects.values()))
+    assert tried["user_agent"] == Entry.objects.get(kind=Kind.PASSWORD_REFUSED).browser == "Browser sk-..."
+
+
+def test_a_name_that_is_known_and_one_that_is_not_get_the_same_answer_in_the_same_time(
+    owner: Enrolled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("console.security.time.sleep", waits.append)
+    pages = []
+    for name in ("owner", "nobody"):
+        answer = Client().post("/login/", {"username": name, "password": "wrong"})
+        pages.append((answer.status_code, re.sub(r'value="[^"]*"|nonce="[^"]*"', "", answer.content.decode())))
+    assert pages[0] == pages[1]
+    assert len(waits) == 2 and all(0 < wait <= RECORD_SECONDS for wait in waits), "what the rest takes is filled up"
+
+
+def test_a_lockout_ends_after_15_minutes(owner: Enrolled) -> None:
+    with time_machine.travel("2026-01-01T12:00:00Z", tick=False) as clock:
+        for _ in range(10):
+            Client().post("/login/", {"username": "owner", "password": "wrong"})
+        for minutes, status in ((0, 429), (14, 429), (2, 302)):
+            clock.shift(timedelta(minutes=minutes))
+            assert Client().post("/login/", {"username": "owner", "password": PASSWORD}).status_code == status
+
+
+def test_a_log_on_that_fails_at_its_end_is_not_in_the_ledger(owner: Enrolled, codes: Iterator[str]) -> None:
+    browser = Client(raise_request_exception=False)
+    browser.post("/login/", {"username": "owner", "password": PASSWORD})
+
+    def fail(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith('INSERT INTO "console_session"'):
+            raise DatabaseError("injected")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(fail):
+        assert browser.post("/login/verify/", {"otp_token": next(codes)}).status_code == 500
+    connection.needs_rollback = False
+    assert not Entry.objects.filter(kind=Kind.LOGGED_ON).exists()
+    assert browser.post("/login/verify/", {"otp_token": next(codes)}).status_code == 302
+    assert Entry.objects.filter(kind=Kind.LOGGED_ON).count() == 1

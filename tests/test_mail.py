@@ -14,11 +14,12 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from console.ledger import Kind
+from console.ledger import Entry, Kind
 from console.mail import Mail
 from console.models import User
-from tests.actions import ACTIONS, delete
-from tests.conftest import World
+from tests.actions import ACTIONS, change_email, delete
+from tests.conftest import Enrolled, World, verified_client
+from tests.person import PASSWORD
 
 pytestmark = pytest.mark.django_db
 
@@ -77,6 +78,36 @@ def test_the_owner_is_told(kind: Kind, says: str, world: World) -> None:
     told = [sent for sent in mail.outbox if says in sent.body]
     assert len(told) == 1 and told[0].to == ["owner@example.org"]
     assert "/activity/" in told[0].body and not Mail.objects.exists()
+
+
+def test_of_a_new_address_the_old_one_is_told_too(world: World) -> None:
+    assert "owner@example.org" in world.browser.get("/security/email/").content.decode()
+    assert change_email(world).status_code == 302
+    call_command("housekeep", "--once")
+    told = {sent.to[0]: sent.body for sent in mail.outbox}
+    assert "goes to another address from now on: new@example.org" in told["owner@example.org"]
+    assert told.keys() == {"owner@example.org", "new@example.org"}
+    assert "goes to new@example.org" in world.browser.get("/security/").content.decode()
+
+
+def test_what_is_no_address_changes_nothing(world: World) -> None:
+    data = {"email": "nonsense", "password": PASSWORD, "otp_token": world.code}
+    answer = world.browser.post("/security/email/", data)
+    assert answer.status_code == 422 and "Enter a valid email address." in answer.content.decode()
+    assert world.browser.post("/security/email/", data | {"email": "owner@example.org"}).status_code == 302
+    assert not Entry.objects.filter(kind=Kind.EMAIL_CHANGED).exists() and not Mail.objects.exists()
+
+
+def test_without_an_address_the_owner_is_told_that_nobody_is(world: World) -> None:
+    assert world.browser.post("/security/email/", {"password": PASSWORD, "otp_token": world.code}).status_code == 302
+    assert "nobody is told" in world.browser.get("/security/").content.decode()
+    delete(world)
+    assert not Mail.objects.exclude(to="owner@example.org").exists()
+
+
+def test_a_ram_user_has_no_say_in_it(ram_user: Enrolled) -> None:
+    answer = verified_client(ram_user).get("/security/email/")
+    assert answer.status_code == 403 and "who chooses the address" in answer.content.decode()
 
 
 def test_a_lockout_is_told(world: World) -> None:

@@ -114,7 +114,7 @@ def test_eight_digest_keys_are_taken_and_a_ninth_is_told() -> None:
     for _ in range(7):
         keys = new_key(keys)
     assert len(Vault(ONE, keys).digests("purpose", "secret")) == 8
-    with pytest.raises(ValueError, match=whole("DIGEST_KEYS has more than 8 keys; take out the oldest.")):
+    with pytest.raises(ValueError, match=whole("DIGEST_KEYS has more than 8 keys; take out the newest.")):
         Vault(ONE, new_key(keys))
 
 

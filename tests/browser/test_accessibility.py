@@ -148,6 +148,7 @@ def test_nothing_is_wider_than_the_screen(context: BrowserContext, width: int) -
     page.set_viewport_size({"width": width, "height": 740})
     log_on_and_enrol(page)
     page.get_by_role("button", name="Create New API Key").click()
+    expect(page.locator("#api-key-value")).to_be_visible()
     for close in (True, False):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         if close:

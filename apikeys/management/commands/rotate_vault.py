@@ -102,16 +102,12 @@ class Command(BaseCommand):
 
     def tell_damaged(self) -> None:
         for row in self.damaged[self.told :]:
-            if isinstance(row, ApiKey):
-                with transaction.atomic():
-                    ledger.record(
-                        Kind.KEY_DAMAGED,
-                        row.account,
-                        key=row,
-                        detail="It cannot be opened, or its digest is another's (rotation).",
-                    )
-            else:
-                self.stderr.write(f"\nThe authenticator of {row.user} cannot be opened.")
+            with transaction.atomic():
+                if isinstance(row, ApiKey):
+                    detail = "It cannot be opened, or its digest is another's (rotation)."
+                    ledger.record(Kind.KEY_DAMAGED, row.account, key=row, detail=detail)
+                else:
+                    ledger.record(Kind.FACTOR_DAMAGED, row.user, detail=f"That of {row.user} (rotation).")
         self.told = len(self.damaged)
 
     def show(self) -> None:

@@ -24,9 +24,9 @@ def weakness(name: str, password: str) -> str:
     return ""
 
 
-def create_root(name: str, password: str = "", *, operator: bool = False) -> str:
+def create_root(name: str, password: str = "", *, operator: bool = False, email: str = "") -> str:
     """Make the root account `name`; its password, drawn here where none is given. Raises ValidationError."""
-    user = User(username=name, is_staff=operator, is_superuser=operator)
+    user = User(username=name, email=email, is_staff=operator, is_superuser=operator)
     password = password or secrets.token_urlsafe(18)
     user.set_password(password)
     user.full_clean()
@@ -44,6 +44,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", help="the user name to log on with")
+        parser.add_argument("--email", default="", help="where its owner is told of what happens to it")
         parser.add_argument("--operator", action="store_true", help="may use the operators' site too")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -51,7 +52,8 @@ class Command(BaseCommand):
         if given and (why := weakness(options["name"], given)):
             raise CommandError(why)
         try:
-            password = create_root(options["name"], given, operator=options["operator"])
+            chosen = {name: options[name] for name in ("operator", "email")}
+            password = create_root(options["name"], given, **chosen)
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from error
         self.stdout.write(f"Account:  {options['name']}")
