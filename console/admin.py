@@ -39,9 +39,9 @@ class OperatorsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], **kwargs: Any) -> HttpResponse | None:
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
         try:
-            return super().response_action(request, queryset, **kwargs)
+            return super().response_action(request, queryset, *args)
         except (ValueError, OverflowError, ValidationError, DataError) as error:  # rows that can be none
             raise BadRequest("These rows are not there.") from error
 

@@ -146,7 +146,7 @@ class TestRotation:
         use(settings, both)
         with pytest.raises(CommandError, match="1 moved; 3 cannot be opened"):
             call_command("rotate_vault")
-        assert "The authenticator of owner cannot be opened." in capsys.readouterr().err
+        assert Entry.objects.get(kind=Kind.FACTOR_DAMAGED).detail == "That of owner (rotation)."
         damaged = Entry.objects.filter(kind=Kind.KEY_DAMAGED).values_list("key_id", flat=True)
         assert set(damaged) == {bad.pk, swapped.pk}
 
