@@ -20,6 +20,7 @@ from apikeys.models import FoldedFile
 
 logger = logging.getLogger(__name__)
 
+NAME_LENGTH = FoldedFile._meta.get_field("name").max_length or 0
 TOGETHER = 8  # files: calls of one key in several are one row, and SQLite is locked for two tenths of a second
 REMEMBERED = timedelta(days=7)  # a removal that a power failure undid is not folded again
 
@@ -86,8 +87,11 @@ def taken(path: Path, locks: ExitStack) -> tuple[int, list[Calls]] | None:
         data = os.pread(file, os.fstat(file).st_size, 0)
         try:
             hour, calls = read_calls(data)
+            # What the database would not take would stop the files that this one is folded with.
             for moment in (hour * HOUR, *(last_at for _, _, _, last_at, _ in calls)):
-                as_stored(moment)  # or it would stop the files it is folded with
+                as_stored(moment)
+            if len(path.stem) > NAME_LENGTH or any((accepted | refused) >> 40 for _, accepted, refused, _, _ in calls):
+                raise ValueError("its name or a number in it is too large")
         except (ValueError, OverflowError, OSError) as error:
             logger.error("%s is not a file of counted calls (%s); it is set aside as .bad", path, error)
             path.rename(path.with_suffix(".bad"))

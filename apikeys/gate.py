@@ -80,11 +80,12 @@ class Gate:
                     address = value.rpartition(b",")[2].strip().decode("latin-1")
         return address
 
-    def tell(self, error: OSError) -> None:
+    def tell(self, why: object) -> None:
+        """Log why calls are answered 503, now and then."""
         now = time.monotonic()
         if self.told is None or now - self.told > TELL_SECONDS:
             self.told = now
-            logger.error("Calls are answered 503: %s", error)
+            logger.error("Calls are answered 503: %s", why)
 
     def ask(self, path: bytes, headers: Headers, peer: str, reply: Reply) -> None:
         """Answer a call, at once or when the database has answered."""

@@ -127,6 +127,7 @@ class Connection(asyncio.Protocol):
             self.keep = keep and not (self.last or self.one_too_many or self.worker.stopping)
             self.answering, self.asked_at = True, time.perf_counter()
             if self.one_too_many:
+                self.worker.gate.tell(f"more than {self.worker.max_connections} callers at once (GATE_MAX_CONNECTIONS)")
                 refuse(self.reply, 503, "Too many callers at once. Try again.", b"retry-after: 1\r\n")
             elif path:
                 self.worker.gate.ask(path, headers, self.peer, self.reply)
@@ -182,7 +183,7 @@ class Connection(asyncio.Protocol):
         """Close it where its call does not come, its answers are not taken, or none is asked for longer than `idle`
         seconds."""
         waited = seconds - self.since
-        if self.full and waited > REQUEST_SECONDS:
+        if (self.full or self.transport.is_closing()) and waited > REQUEST_SECONDS:
             self.transport.abort()
         elif self.answering or self.calls:
             return
@@ -245,6 +246,8 @@ class GateWorker(Worker):  # type: ignore[misc]
         self.stopping = True
         for listener in listeners:
             self.loop.remove_reader(listener)
+            while self.accept(listener):  # who waits already, would be reset
+                pass
             listener.close()
         await self.drain()
         beats.cancel()
@@ -255,20 +258,21 @@ class GateWorker(Worker):  # type: ignore[misc]
         with suppress(ValueError):  # closed meanwhile: the worker stops
             self.loop.add_reader(listener, self.accept, listener)
 
-    def accept(self, listener: socket.socket) -> None:
-        """One caller a turn of the loop: a worker that takes all who wait leaves the others idle."""
+    def accept(self, listener: socket.socket) -> bool:
+        """One caller a turn of the loop: a worker that takes all who wait leaves the others idle. Whether one came."""
         try:
             caller, _ = listener.accept()
         except BlockingIOError:
-            return  # another worker was faster
+            return False  # another worker was faster
         except OSError:  # out of file descriptors
             self.loop.remove_reader(listener)
             self.loop.call_later(1, self.listen, listener)
-            return
+            return False
         caller.setblocking(False)
         greeting = self.loop.create_task(self.greet(caller))
         self.greetings.add(greeting)
         greeting.add_done_callback(self.greetings.discard)
+        return True
 
     async def greet(self, caller: socket.socket) -> None:
         await self.loop.connect_accepted_socket(lambda: Connection(self), caller)

@@ -9,7 +9,9 @@ with None where there is none, or with a sentence that says why the database can
 
 import asyncio
 import os
+import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +103,11 @@ class SqliteLookup:
             self.connection = None
 
 
+def shut(file: int) -> None:
+    with socket.socket(fileno=os.dup(file)) as same:
+        same.shutdown(socket.SHUT_RDWR)
+
+
 class PostgresLookup:
     """One query at a time, for all calls that arrived since the last one was sent."""
 
@@ -129,7 +136,7 @@ class PostgresLookup:
         while self.connection is None:
             try:
                 self.connection = await asyncio.to_thread(self.connected)
-            except psycopg.Error as error:
+            except Exception as error:  # whatever it is, also no room for a thread: the gate goes on trying
                 self.why = str(error)
                 await asyncio.sleep(RECONNECT_SECONDS)
         self.socket = self.connection.pgconn.socket  # a lost connection no longer tells it
@@ -144,13 +151,24 @@ class PostgresLookup:
             connect_timeout=CONNECT_SECONDS,
             **gone,  # type: ignore[arg-type]
         )
+        # A proxy may take the connection and pass on nothing.
+        hung = threading.Timer(CONNECT_SECONDS, shut, [connection.pgconn.socket])
+        hung.start()
+        try:
+            self.prepare(connection)
+        except Exception:
+            connection.close()
+            raise
+        finally:
+            hung.cancel()
+        return connection
+
+    def prepare(self, connection: psycopg.Connection[Any]) -> None:
         # Planned once (planning each time took a fourth of PostgreSQL's time), and for when there will be many keys.
         connection.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
         prepared = connection.pgconn.prepare(self.NAME, self.QUERY)
         if prepared.status != pq.ExecStatus.COMMAND_OK:
-            connection.close()
             raise psycopg.OperationalError(prepared.get_error_message())
-        return connection
 
     def find(self, digests: list[bytes], done: Done) -> None:
         if self.connection is None:

@@ -1,5 +1,6 @@
 """One settings file, driven by the environment; docs/operations.md lists every variable."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -94,7 +95,17 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": env.db_url("DATABASE_URL", f"sqlite:///{DATA_DIR / 'console.sqlite3'}")}
+
+def from_url(read: Callable[..., dict[str, Any]], name: str, default: str) -> dict[str, Any]:
+    try:
+        return read(name, default)
+    except ValueError:  # whose text has parts of the password
+        raise ImproperlyConfigured(
+            f"{name} cannot be read. In its user and password write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A."
+        ) from None
+
+
+DATABASES = {"default": from_url(env.db_url, "DATABASE_URL", f"sqlite:///{DATA_DIR / 'console.sqlite3'}")}
 # A connection lives as long as its thread; opening one for each request costs PostgreSQL a factor of ten.
 DATABASES["default"] |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
 SQLITE_FILE: Path | None = None
@@ -191,7 +202,7 @@ CONTENT_SECURITY_POLICY = {
 }
 
 # Where mail to owners goes; without it none is sent.
-vars().update(env.email_url("EMAIL_URL", default="dummymail://"))
+vars().update(from_url(env.email_url, "EMAIL_URL", "dummymail://"))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", "console@localhost")
 

@@ -4,6 +4,7 @@ Makes the secrets on the first run, migrates, makes the first root account, then
 when it is told to stop or when one of them ends.
 """
 
+import contextlib
 import os
 import secrets
 import signal
@@ -38,13 +39,18 @@ def make_secrets() -> None:
     root = Path(__file__).resolve().parent.parent
     folder = Path(os.environ.setdefault("CONSOLE_DATA_DIR", str(root / "var")))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made = {"SECRET_KEY": secrets.token_urlsafe(48), "VAULT_KEYS": new_key(), "DIGEST_KEYS": new_key()}
-    try:
-        file = os.open(folder / "secrets.env", os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600)
-    except FileExistsError:
+    file = folder / "secrets.env"
+    if file.exists():
         return
-    with open(file, "w") as out:
+    made = {"SECRET_KEY": secrets.token_urlsafe(48), "VAULT_KEYS": new_key(), "DIGEST_KEYS": new_key()}
+    new = folder / f"secrets.{os.getpid()}.new"  # whole or not at all: a disk may be full
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=0o600), "w") as out:
         out.writelines(f"{name}={value}\n" for name, value in made.items())
+        out.flush()
+        os.fsync(out.fileno())
+    with contextlib.suppress(FileExistsError):  # another start was faster
+        file.hardlink_to(new)
+    new.unlink()
 
 
 def first_account() -> str:

@@ -1,11 +1,14 @@
 """The Activity page: an account's own rows of the ledger, by kind and key."""
 
 import pytest
+from django.test import Client
+from pytest_django import Settings
 
 from console.factors import RecoveryCodes
 from console.ledger import Entry
 from tests.actions import create
 from tests.conftest import Enrolled, World, verified_client
+from tests.person import PASSWORD
 
 pytestmark = pytest.mark.django_db
 
@@ -42,3 +45,22 @@ def test_a_ram_user_is_told_why_not(ram_user: Enrolled) -> None:
         response = verified_client(ram_user).get(address)
         assert response.status_code == 403
         assert "ask the owner of the root account owner" in response.content.decode()
+
+
+def test_what_a_browser_says_of_itself_is_text(world: World) -> None:
+    evil = Client(headers={"User-Agent": "<script>alert(1)</script>"})
+    for password in ("wrong", PASSWORD):
+        evil.post("/login/", {"username": "owner", "password": password})
+    for address in ("/activity/", "/security/sessions/"):
+        page = world.browser.get(address).content.decode()
+        assert "<script>alert" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page, address
+
+
+@pytest.mark.parametrize(("proxies", "address"), [([], "192.0.2.1"), (["192.0.2.1"], "203.0.113.7")])
+def test_the_address_is_what_a_trusted_proxy_says(
+    world: World, settings: Settings, proxies: list[str], address: str
+) -> None:
+    settings.TRUSTED_PROXIES = proxies
+    world.browser.defaults |= {"REMOTE_ADDR": "192.0.2.1", "HTTP_X_FORWARDED_FOR": "198.51.100.1, 203.0.113.7"}
+    create(world)
+    assert Entry.objects.filter(account=world.owner)[0].address == address

@@ -1,8 +1,10 @@
 """How the gate speaks HTTP, and with how many callers, however slow, greedy or many they are."""
 
 import contextlib
+import os
 import re
 import resource
+import signal
 import socket
 from pathlib import Path
 
@@ -100,7 +102,9 @@ def test_a_call_that_never_comes_whole_is_ended(gate: Gate) -> None:
     assert gate.send(b"GET /verify HTTP/1.1\r\nHost: ").startswith(b"HTTP/1.1 408")
 
 
-def test_past_its_connections_a_worker_answers_503(tmp_path: Path, transactional_db: None) -> None:
+def test_past_its_connections_a_worker_answers_503(
+    tmp_path: Path, transactional_db: None, capfd: pytest.CaptureFixture[str]
+) -> None:
     secret = new_key()[1]
     with Gate(tmp_path, workers=1, GATE_MAX_CONNECTIONS="2") as gate, contextlib.ExitStack() as held:
         for _ in range(2):
@@ -108,6 +112,7 @@ def test_past_its_connections_a_worker_answers_503(tmp_path: Path, transactional
             idle.sendall(b"GET /verify HTTP/1.1\r\nHost: gate\r\n\r\n")
             assert idle.recv(12) == b"HTTP/1.1 401"
         assert gate.status(secret) == 503
+        assert "Calls are answered 503: more than 2 callers at once (GATE_MAX_CONNECTIONS)" in capfd.readouterr().out
         many = [
             held.enter_context(socket.create_connection(("127.0.0.1", gate.port), timeout=20))
             for _ in range(RESERVED_FILES)
@@ -150,6 +155,28 @@ def test_a_worker_told_to_stop_answers_who_is_there(gate: Gate) -> None:
         gate.master.terminate()
         assert idle.recv(65536) == b""
     assert gate.master.wait(20) == 0
+
+
+def test_a_worker_told_to_stop_answers_who_waits_to_be_let_in(tmp_path: Path, transactional_db: None) -> None:
+    secret = new_key()[1].encode()
+    call = b"GET /verify HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n" + TOKEN + secret + b"\r\n\r\n"
+    with Gate(tmp_path, workers=1) as gate, contextlib.ExitStack() as held:
+        assert gate.answers()
+        (worker,) = gate.workers()
+        os.kill(worker, signal.SIGSTOP)
+        many = [held.enter_context(socket.create_connection(("127.0.0.1", gate.port), timeout=20)) for _ in range(60)]
+        for caller in many:
+            caller.sendall(call)
+        gate.master.terminate()
+        wait_for(lambda: signal.SIGTERM in pending(worker))
+        os.kill(worker, signal.SIGCONT)
+        assert [caller.recv(12) for caller in many] == [b"HTTP/1.1 200"] * 60
+
+
+def pending(pid: int) -> list[int]:
+    """The signals that wait for that process."""
+    found = re.findall(r"^(?:Sig|Shd)Pnd:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return [sign for mask in found for sign in range(1, 65) if int(mask, 16) >> (sign - 1) & 1]
 
 
 def test_a_worker_told_to_stop_as_it_is_forked_stops(tmp_path: Path, transactional_db: None) -> None:

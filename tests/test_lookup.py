@@ -1,9 +1,12 @@
 """How the gate finds a key in its database: what is there now, and nothing else."""
 
 import asyncio
+import contextlib
 import os
 import socket
+import socketserver
 import sqlite3
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -128,8 +131,8 @@ def test_it_writes_nothing(tmp_path: Path) -> None:
 class Asking:
     """PostgreSQL, in a loop that goes on when it is told to, and in which nothing fails unseen."""
 
-    def __init__(self) -> None:
-        self.lookup = PostgresLookup(database_url())
+    def __init__(self, address: str = "") -> None:
+        self.lookup = PostgresLookup(address or database_url())
         self.answers: list[Answer] = []
         self.faults: list[dict[str, Any]] = []
 
@@ -327,3 +330,51 @@ def test_a_question_that_cannot_be_sent_is_answered_unavailable(asking: Asking, 
     asking.lookup.connection.close()
     assert "closed" in why(*asking.ask(of(key)))
     wait_for(lambda: asking.ask(of(key)) == [found(key)])
+
+
+@only_postgres
+def test_whatever_keeps_it_from_connecting_it_goes_on_trying(
+    asking: Asking, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(asyncio, "to_thread", no_thread)
+        asking.lookup.fail("for a test")
+        wait_for(lambda: asking.ask(of(key)) == ["can't start new thread"])
+    wait_for(lambda: asking.ask(of(key)) == [found(key)])
+
+
+async def no_thread(*words: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+class Swallower(socketserver.StreamRequestHandler):
+    """A proxy before the test's PostgreSQL that passes on the log-on; what is asked then, only if `swallows` is off."""
+
+    swallows = True
+
+    def handle(self) -> None:
+        found = connection.settings_dict
+        with socket.create_connection((found["HOST"], found["PORT"])) as server:
+            back = threading.Thread(target=self.pass_on, args=(server, self.connection))
+            back.start()
+            self.pass_on(self.connection, server)
+            server.shutdown(socket.SHUT_RDWR)
+            back.join()
+
+    def pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if not (self.swallows and source is self.connection and data[:1] in b"QP"):
+                    target.sendall(data)
+
+
+@only_postgres
+def test_a_proxy_that_swallows_what_is_asked_is_given_up(key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Swallower) as proxy:
+        threading.Thread(target=proxy.serve_forever).start()
+        address = database_url().replace(f":{connection.settings_dict['PORT']}/", f":{proxy.server_address[1]}/")
+        with Asking(address) as asking:
+            assert asking.ask(of(key)) == ["PostgreSQL is not connected yet."]
+            monkeypatch.setattr(Swallower, "swallows", False)
+            wait_for(lambda: asking.ask(of(key)) == [found(key)])
+        proxy.shutdown()

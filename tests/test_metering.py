@@ -208,7 +208,7 @@ class TestFolding:
         self, folder: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         (key, _), counter = new_key(), CallCounter(folder)
-        for name in ("a-cut", "b-time", "c-good"):
+        for name in ("a-cut", "b-time", "b-count", "b" * 40, "c-good"):
             counter.count(key.id.bytes, True, "192.0.2.1")
             counter.close()
             (path,) = [path for path in folder.iterdir() if len(path.stem) == 32]
@@ -218,9 +218,19 @@ class TestFolding:
         data = bytearray(late.read_bytes())
         data[64 + 32 : 64 + 40] = b"\xff" * 8
         late.write_bytes(data)
+        many = folder / "b-count.calls"
+        data = bytearray(many.read_bytes())
+        data[64 + 16 : 64 + 24] = b"\xff" * 8
+        many.write_bytes(data)
         (folder / "d-unreadable.calls").mkdir()
         assert fold_all() == 1 and counted(key) == (1, 0)
-        assert sorted(path.name for path in folder.iterdir()) == ["a-cut.bad", "b-time.bad", "d-unreadable.calls"]
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "a-cut.bad",
+            "b-count.bad",
+            "b-time.bad",
+            f"{'b' * 40}.bad",
+            "d-unreadable.calls",
+        ]
         assert "d-unreadable.calls wait to be counted, it cannot be read" in caplog.text
 
     def test_a_file_that_cannot_be_removed_counts_once(

@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,9 @@ class TestInvitations:
 
     def test_it_is_good_for_a_day(self, operator: Client) -> None:
         link = link_in(add(operator))
-        with time_machine.travel("2099-01-01"):
-            assert Client().get(link).status_code == 410
+        for hours, status in ((23.9, 200), (24.1, 410)):
+            with time_machine.travel(datetime.now(UTC) + timedelta(hours=hours)):
+                assert Client().get(link).status_code == status
         assert Client().get(link[:-2] + "/").status_code == 410
         assert Client().get(link.replace("/invitation/", "/invitation/9")).status_code == 410
 
@@ -121,6 +123,19 @@ class TestHelp:
         assert Entry.objects.get(kind=Kind.LIMITS_CHANGED).detail == "max_active_keys: 5, max_keys_a_day: None"
         assert not User.objects.get(pk=owner.pk).email, "an operator cannot take an owner's mail"
 
+    @pytest.mark.parametrize("address", [USERS, KEYS])
+    @pytest.mark.parametrize("chosen", ["x", "9" * 30, "\0", "-1"])
+    def test_rows_that_are_none_are_no_fault_of_the_server(self, operator: Client, address: str, chosen: str) -> None:
+        action = "disable" if address == USERS else "delete_leaked"
+        answer = operator.post(address, {"action": action, "_selected_action": chosen})
+        assert answer.status_code in (302, 400)
+
+    def test_nothing_is_done_without_a_token(self, operator: Client, owner: Enrolled) -> None:
+        forger = Client(enforce_csrf_checks=True)
+        forger.cookies = operator.cookies
+        assert act(forger, "disable", owner).status_code == 403
+        assert User.objects.get(pk=owner.pk).is_active
+
     def test_nobody_does_it_to_himself(self, operator: Client) -> None:
         himself = User.objects.get(username="operator")
         for action in ("disable", "reset_factors"):
@@ -142,6 +157,11 @@ class TestDisabling:
             assert answer.status_code == 422 and "do not match" in answer.content.decode()
         act(operator, "enable", owner)
         assert Client().post("/login/", {"username": "ram-user", "password": PASSWORD}).status_code == 302
+        done = Entry.objects.filter(kind__in=(Kind.DISABLED, Kind.ENABLED)).order_by("number")
+        assert list(done.values_list("account", "kind", "who", "detail")) == [
+            (owner.pk, Kind.DISABLED, "operator", "owner"),
+            (owner.pk, Kind.ENABLED, "operator", "owner"),
+        ]
 
     def test_no_key_is_made_by_a_request_under_way(self, owner: Enrolled) -> None:
         User.objects.get(pk=owner.pk).set_active(False)

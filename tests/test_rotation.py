@@ -25,7 +25,7 @@ from console.ledger import Entry, Kind
 from console.models import User, VaultKey
 from console.security import authenticate
 from console.vault import Vault, new_key
-from tests.conftest import Enrolled, enrolled
+from tests.conftest import Enrolled, enrolled, verified_client
 from tests.gates import Callers, Gate, database_url
 from tests.person import wait_for
 from tests.servers import ROOT
@@ -86,9 +86,12 @@ def test_no_call_is_refused_and_no_view_fails_while_it_runs_and_is_killed(
         thread.start()
         try:
             wait_for(lambda: callers.accepted.total() > 100)
-            views = 0
+            views, browser, codes = 0, verified_client(owner), iter(owner.spare_codes[:8])
             killed = rotation()
             while in_place(vault, made) == 0:
+                if token := next(codes, ""):
+                    page = browser.post(f"/api-keys/{made[-1][0].pk}/view/", {"otp_token": token})
+                    assert page.status_code == 200 and page.context["secret"] == made[-1][1]
                 assert made[views % len(made)][0].reveal() == made[views % len(made)][1]
                 views += 1
             killed.kill()

@@ -68,6 +68,17 @@ def test_without_tls_one_is_sent_to_it(behind_tls: Server) -> None:
     assert httpx.get(behind_tls.address + "/healthz").status_code == 200
 
 
+def test_a_foreign_name_is_refused_with_every_header(behind_tls: Server) -> None:
+    """Before it is led to TLS as well, and before anything knows who asks."""
+    for proto in ("http", "https"):
+        headers = {"Host": "evil.example", "X-Forwarded-Proto": proto}
+        answer = httpx.get(behind_tls.address + "/login/", headers=headers)
+        assert answer.status_code == 400 and "<h1>" in answer.text
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert (answer.headers["cache-control"], answer.headers["x-frame-options"]) == ("no-store", "DENY")
+    assert "Traceback" not in behind_tls.errors.read_text() + behind_tls.output.read_text()
+
+
 def test_the_word_of_others_than_the_proxy_is_not_taken(server: Server) -> None:
     spoofed = httpx.get(server.address + "/login/", headers={"X-Forwarded-Proto": "https"})
     assert "strict-transport-security" not in spoofed.headers
@@ -78,9 +89,9 @@ class TestLogs:
         return [json.loads(line) for line in server.output.read_text().splitlines() if line.startswith("{")]
 
     def test_a_line_is_a_json_object_with_the_requests_id(self, server: Server) -> None:
-        answer = httpx.get(server.address + "/nothing%0d%0ahere%1b[31m")
+        answer = httpx.get(server.address + "/nothing%0d%0ahere%1b[31m%c2%85%e2%80%a8")
         (line,) = [one for one in self.lines(server) if one["request_id"] == answer.headers["x-request-id"]]
-        assert (line["path"], line["status"], line["method"]) == ("/nothing\r\nhere\x1b[31m", 404, "GET")
+        assert (line["path"], line["status"], line["method"]) == ("/nothing\r\nhere\x1b[31m\x85\u2028", 404, "GET")
         assert str(line["at"]).endswith("+00:00") and line["address"] == "127.0.0.1"
 
     def test_what_a_client_does_wrong_is_a_line_without_a_traceback(self, server: Server) -> None:
@@ -90,7 +101,9 @@ class TestLogs:
         assert [one["logger"] for one in told] == ["django.security.DisallowedHost"] and "error" not in told[0]
 
     def test_no_invitation_is_in_them(self, server: Server) -> None:
-        assert httpx.get(server.address + "/invitation/1/abc123-secret/").status_code == 410
+        address = server.address + "/invitation/1/abc123-secret/"
+        assert httpx.get(address).status_code == 410
+        assert httpx.post(address).status_code == 403, "no token: Django logs that itself"
         assert "abc123-secret" not in server.output.read_text() and "/invitation/1/..." in server.output.read_text()
 
     def test_no_key_is_in_them_wherever_it_was_put(self, server: Server) -> None:

@@ -129,6 +129,14 @@ def test_a_setting_that_cannot_work_ends_the_start_with_a_sentence(tmp_path: Pat
     assert ended.stderr and "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize("name", ["DATABASE_URL", "EMAIL_URL"])
+def test_an_address_that_cannot_be_read_is_told_without_its_password(tmp_path: Path, name: str) -> None:
+    address = "postgres://user:s3cr/tpass@host/name" if name == "DATABASE_URL" else "smtp://user:s3cr/tpass@host:25"
+    ended = run("-m", "console.start", **Server(tmp_path / "data", **{name: address}).environment)
+    assert ended.returncode == 1 and ended.stderr.startswith(f"{name} cannot be read. In its user and password write /")
+    assert "s3cr" not in ended.stderr + ended.stdout and "Traceback" not in ended.stderr
+
+
 def test_djangos_own_check_of_a_deployment_finds_nothing(fresh_server: Server) -> None:
     environment = fresh_server.environment | {"CONSOLE_URL": "https://keys.example.org"}
     checked = run("manage.py", "check", "--deploy", "--fail-level", "WARNING", **environment)

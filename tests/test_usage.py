@@ -1,6 +1,7 @@
 """The usage page, its chart and its CSV."""
 
 import csv
+import re
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -96,6 +97,24 @@ class TestUsage:
         page = verified_client(owner).get("/api-keys/usage/")
         assert len(page.context["chart"].bars) == bars
         assert "5 accepted, 3 refused" in page.content.decode()
+
+    def test_who_deletes_a_key_sees_what_will_break(self, owner: Enrolled) -> None:
+        calls = [(hours_ago(0), 2, 1), (hours_ago(24), 3, 0), (hours_ago(25), 100, 0), (hours_ago(24 * 8), 7, 0)]
+        key = key_with_calls(owner, *calls)
+        for hour, *_ in calls:
+            age = round((NOON - hour).total_seconds() / 3600)
+            key.usage.filter(hour=hour).update(last_call_at=hour, last_call_from=f"192.0.2.{min(age, 200)}")
+        page = " ".join(verified_client(owner).get(f"/api-keys/{key.pk}/delete/").content.decode().split())
+        assert "<dt>Last call</dt><dd>2026-06-10 12:00 UTC</dd>" in page
+        assert "<dt>Calls in the last 24 hours</dt><dd>5</dd>" in page, "with all of the hour that began before them"
+        assert "the last of each hour</dt><dd>192.0.2.0, 192.0.2.24, 192.0.2.26</dd>" in page
+
+    def test_calls_that_a_deleted_key_still_gets_are_listed(self, owner: Enrolled) -> None:
+        key = key_with_calls(owner, (hours_ago(2), 9, 4), (hours_ago(1), 0, 1))
+        key.delete()
+        page = verified_client(owner).get("/api-keys/").content.decode()
+        row = page.partition('id="deleted-keys"')[2].partition(key.hint)[2].partition("</tr>")[0]
+        assert re.findall(r"<td[^>]*>([^<]*)</td>", row)[1:] == ["5", "2026-06-10 11:00 UTC"]
 
     def test_the_list_shows_the_last_call(self, owner: Enrolled) -> None:
         key = key_with_calls(owner)
