@@ -214,9 +214,15 @@ class Password(View):
 
 class EmailForm(ReauthenticationForm):
     email = forms.EmailField(
-        label="Mail address", required=False, widget=forms.EmailInput(attrs={"autocomplete": "email"})
+        label="Mail address",
+        required=False,
+        widget=forms.EmailInput(attrs={"autocomplete": "email", "autofocus": True}),
     )
     field_order = ["email", "password", "otp_token"]
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        del self.fields["password"].widget.attrs["autofocus"]
 
 
 class Email(View):

@@ -131,6 +131,13 @@ class TestEnrolment:
         assert response.status_code == 200
         assert Authenticator.objects.get(user=owner).secret_text == secret
 
+    def test_one_that_was_changed_from_outside_is_written_down_and_another_shown(self) -> None:
+        browser = newcomer()
+        shown = shown_secret(browser)
+        Authenticator.objects.update(sealed_secret=b"nonsense")
+        assert shown_secret(browser) != shown
+        assert Entry.objects.get(kind=Kind.FACTOR_DAMAGED).account.username == "newcomer"
+
     def test_whoever_looked_before_does_not_know_the_secret_that_replaces_it(self, mine: Client) -> None:
         assert shown_secret(mine) != shown_secret(mine)
         assert Authenticator.objects.filter(confirmed=False).count() == 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core import mail
 from django.core.mail import EmailMessage
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
 from django.db.models import F
 from django.test import Client
@@ -170,3 +170,11 @@ def test_one_that_the_server_does_not_take_waits_and_holds_up_no_other(
     waiting = Mail.objects.get()
     assert (waiting.subject, waiting.attempts) == ("first", 1) and waiting.due_at > timezone.now()
     assert server.taken == ["here@example.org"] and "the mail server does not take it" in caplog.text
+
+
+def test_a_command_can_name_the_address(db: None) -> None:
+    call_command("createroot", "second", "--email", "second@example.org")
+    assert User.objects.get(username="second").email == "second@example.org"
+    with pytest.raises(CommandError, match="Enter a valid email address."):
+        call_command("createroot", "third", "--email", "nonsense")
+    assert not User.objects.filter(username="third").exists()

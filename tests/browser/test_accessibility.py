@@ -65,6 +65,7 @@ def test_axe_finds_no_violation(context: BrowserContext) -> None:
         ("/security/", "Security"),
         ("/security/sessions/", "Sessions"),
         ("/security/password/", "Password"),
+        ("/security/email/", "Mail address"),
         ("/security/authenticator/", "Authenticator app"),
         ("/security/recovery-codes/", "New recovery codes"),
         ("/nothing-here", "Not found"),
