@@ -17,7 +17,7 @@ from typing import Any, Self
 import pytest
 from django.db import connection
 
-from apikeys.lookup import SAME_FILE_SECONDS, Answer, Done, Found, PostgresLookup, SqliteLookup
+from apikeys.lookup import SAME_FILE_SECONDS, Answer, Done, Found, PostgresLookup, SqliteLookup, shut
 from apikeys.models import ApiKey
 from console.vault import MAX_DIGEST_KEYS
 from tests.conftest import only_postgres
@@ -345,6 +345,13 @@ def test_whatever_keeps_it_from_connecting_it_goes_on_trying(
 
 async def no_thread(*words: object) -> None:
     raise RuntimeError("can't start new thread")
+
+
+def test_a_connection_that_is_shut_ends_for_both_sides_and_stays_its_owners_to_close() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        shut(near.fileno())
+        assert near.recv(1) == far.recv(1) == b"" and near.fileno() >= 0
 
 
 class Swallower(socketserver.StreamRequestHandler):
