@@ -247,7 +247,7 @@ class Email(View):
         with transaction.atomic():
             user = ledger.lock(user)
             if address != user.email:
-                ledger.record(Kind.EMAIL_CHANGED, user, detail=address or "to none")
+                ledger.record(Kind.EMAIL_CHANGED, user, detail=address or "none")
                 user.email = address
                 user.save(update_fields=["email"])
                 Mail.queue(user, "This is your address now", f"Mail about the account {user} goes here from now on.")

@@ -128,6 +128,10 @@ def test_a_writer_that_dies_between_its_steps_applies_a_file_once(
     assert not list(folder.iterdir())
 
 
+def refuse(*words: object) -> None:
+    raise OSError("read-only")
+
+
 @pytest.mark.django_db(transaction=True)
 class TestFolding:
     def test_a_file_whose_worker_lives_is_left_alone(self, folder: Path) -> None:
@@ -197,10 +201,7 @@ class TestFolding:
         counter.close()
         (folder / "0.calls").write_text("nonsense")
 
-        def fail(*words: object) -> None:
-            raise OSError("read-only")
-
-        monkeypatch.setattr(Path, "rename", fail)
+        monkeypatch.setattr(Path, "rename", refuse)
         assert fold_all() == 1 and counted(key) == (1, 0)
         assert "0.calls wait to be counted" in caplog.text and (folder / "0.calls").exists()
 
@@ -240,11 +241,8 @@ class TestFolding:
         counter.count(key.id.bytes, True, "192.0.2.1")
         counter.close()
 
-        def fail(*words: object) -> None:
-            raise OSError("read-only")
-
         with monkeypatch.context() as broken:
-            broken.setattr(Path, "unlink", fail)
+            broken.setattr(Path, "unlink", refuse)
             assert (fold_all(), fold_all()) == (1, 0) and "cannot be removed: read-only" in caplog.text
         assert (fold_all(), counted(key), [*folder.iterdir()]) == (0, (1, 0), [])
 
@@ -270,12 +268,9 @@ class TestFolding:
     def test_what_cannot_be_counted_stays_refused(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         counter = CallCounter(folder)
 
-        def fail(*words: object) -> None:
-            raise OSError("read-only")
-
         with monkeypatch.context() as broken:
-            broken.setattr(Path, "rename", fail)
-            broken.setattr(Path, "unlink", fail)
+            broken.setattr(Path, "rename", refuse)
+            broken.setattr(Path, "unlink", refuse)
             for _ in range(3):
                 with pytest.raises(OSError, match="read-only"):
                     counter.count(b"k" * 16, True, "192.0.2.1")

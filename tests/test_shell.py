@@ -84,6 +84,12 @@ def test_the_word_of_others_than_the_proxy_is_not_taken(server: Server) -> None:
     assert "strict-transport-security" not in spoofed.headers
 
 
+def test_the_log_has_the_address_that_the_proxy_says(behind_tls: Server, browser: httpx.Client) -> None:
+    answer = browser.get("/login/", headers={"X-Forwarded-For": "198.51.100.1, 203.0.113.7"})
+    lines = [line for line in behind_tls.output.read_text().splitlines() if answer.headers["x-request-id"] in line]
+    assert [json.loads(line)["address"] for line in lines] == ["203.0.113.7"]
+
+
 class TestLogs:
     def lines(self, server: Server) -> list[dict[str, object]]:
         return [json.loads(line) for line in server.output.read_text().splitlines() if line.startswith("{")]

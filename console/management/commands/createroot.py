@@ -52,8 +52,7 @@ class Command(BaseCommand):
         if given and (why := weakness(options["name"], given)):
             raise CommandError(why)
         try:
-            chosen = {name: options[name] for name in ("operator", "email")}
-            password = create_root(options["name"], given, **chosen)
+            password = create_root(options["name"], given, operator=options["operator"], email=options["email"])
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from error
         self.stdout.write(f"Account:  {options['name']}")
