@@ -6,7 +6,7 @@ from django.http import HttpRequest
 
 from apikeys.models import ApiKey, KeyDeleted
 from console.admin import OperatorsAdmin
-from console.ledger import Kind
+from console.ledger.models import Kind
 
 
 @admin.register(ApiKey)

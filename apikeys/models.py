@@ -12,9 +12,9 @@ from django.db import models, transaction
 from django.db.models import Max, Q, Sum
 from django.utils import timezone
 
-from apikeys import keyformat
-from console import ledger
-from console.ledger import Kind
+from apikeys.keys import format as keyformat
+from console.ledger import models as ledger
+from console.ledger.models import Kind
 from console.models import User
 from console.vault import VaultError
 
@@ -232,7 +232,7 @@ class ApiKey(models.Model):
 
 
 class Usage(models.Model):
-    """The calls of one key in one hour. Written by apikeys.fold alone; days are sums."""
+    """The calls of one key in one hour. Written by apikeys.metering.fold alone; days are sums."""
 
     pk = models.CompositePrimaryKey("key", "hour")
     # No constraint in the database: the gate found the key there, and asking again costs as much as the row. The

@@ -1,6 +1,7 @@
 from django.urls import path
 
-from apikeys import usage_views, views
+from apikeys.keys import pages as views
+from apikeys.usage import pages as usage_views
 
 app_name = "apikeys"
 

@@ -27,11 +27,11 @@ from pathlib import Path
 
 import psycopg
 
-from apikeys import keyformat
+from apikeys.keys import format as keyformat
 from console.vault import Vault, new_key
-from tests.__main__ import postgres, postgres_folder
-from tests.person import wait_for
-from tests.servers import ROOT, free_port
+from tests.support.person import wait_for
+from tests.support.postgres import postgres, postgres_folder
+from tests.support.servers import ROOT, free_port
 
 SAMPLED = 100_000  # of a million keys, those that are asked for
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -203,7 +203,7 @@ def contenders(folder: Path, many: int, stack: contextlib.ExitStack) -> list[Con
             meter = subprocess.Popen([sys.executable, "manage.py", "meter"], cwd=ROOT, env=os.environ | environment)
             stack.callback(meter.wait)
             stack.callback(meter.terminate)
-            words = ["-c", "python:apikeys.gunicorn_conf", "apikeys.gate:Gate"]
+            words = ["-c", "python:apikeys.gate.gunicorn_conf", "apikeys.gate.app:Gate"]
             about, rows = f"{database}, {count:,} keys", data / "keys"
             gates.append(Contender(f"the gate, {about}", words, environment, rows, postmaster, meter.pid))
             if not postmaster:

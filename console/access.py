@@ -12,10 +12,10 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from console import sessions
-from console.factors import Authenticator
-from console.ledger import Origin, acting
+from console.factors.models import Authenticator
+from console.ledger.models import Origin, acting
 from console.models import User
+from console.sessions import store as sessions
 
 View = Callable[..., Any]
 

@@ -10,11 +10,11 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from console import ledger
 from console.access import user_of
-from console.invitations import invite
-from console.ledger import Kind
+from console.ledger import models as ledger
+from console.ledger.models import Kind
 from console.models import User
+from console.pages.invitation import invite
 
 admin.site.unregister(Group)
 

@@ -30,7 +30,7 @@ class ConsoleAdminSite(admin.AdminSite):
         return redirect("console:password")
 
     def logout(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        from console.logon import LogOut  # this module is loaded before there are models
+        from console.pages.logon import LogOut  # this module is loaded before there are models
 
         return LogOut.as_view()(request)
 

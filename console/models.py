@@ -9,11 +9,11 @@ from django.contrib.auth.models import AbstractUser, UserManager
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import models, transaction
 
-from console import ledger
-from console.factors import Authenticator, RecoveryCodes, delete_in_order
-from console.ledger import Entry, Kind
-from console.mail import Mail
-from console.sessions import Session
+from console.factors.models import Authenticator, RecoveryCodes, delete_in_order
+from console.ledger import models as ledger
+from console.ledger.models import Entry, Kind
+from console.outbox import Mail
+from console.sessions.store import Session
 
 __all__ = ["Authenticator", "Entry", "Mail", "RecoveryCodes", "Session", "User", "VaultKey"]
 

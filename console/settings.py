@@ -137,7 +137,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "console.User"
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
-    "console.security.PasswordBackend",
+    "console.factors.authentication.PasswordBackend",
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
@@ -160,7 +160,7 @@ GUESSES_AN_ACCOUNT = 100  # in the same time, from all addresses that it was nev
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_LOCKOUT_CALLABLE = "console.logon.locked_out"
+AXES_LOCKOUT_CALLABLE = "console.pages.logon.locked_out"
 AXES_CLIENT_IP_CALLABLE = "console.access.client_address"
 AXES_ENABLE_ADMIN = False
 AXES_SENSITIVE_PARAMETERS = ["username", "next", "csrfmiddlewaretoken", "new_password", "otp_token"]
@@ -168,7 +168,7 @@ AXES_SENSITIVE_PARAMETERS += ["current-password", "current-otp_token"]
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
 
-SESSION_ENGINE = "console.sessions"
+SESSION_ENGINE = "console.sessions.store"
 SESSION_COOKIE_AGE = 15 * 60  # idle; the cookie itself ends with the browser
 SESSION_SECONDS = 8 * 60 * 60  # from the log-on, however busy
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
@@ -176,7 +176,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_NAME = "__Host-sessionid" if HTTPS else "sessionid"
 CSRF_COOKIE_NAME = "__Host-csrftoken" if HTTPS else "csrftoken"
 CSRF_COOKIE_HTTPONLY = True
-CSRF_FAILURE_VIEW = "console.views.csrf_failure"
+CSRF_FAILURE_VIEW = "console.errors.csrf_failure"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 
 # Which requests came over TLS, gunicorn knows from a trusted proxy's X-Forwarded-Proto (console.gunicorn_conf).

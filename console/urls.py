@@ -3,34 +3,35 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from apikeys import leaks
-from console import activity, health, invitations, logon, security_pages, views
+from apikeys.leaks import report as leaks
+from console import errors, health
 from console.access import Access, open_to
+from console.pages import activity, invitation, logon, security
 
 console = [
     path("login/", open_to(Access.ANYONE, logon.LogOn.as_view()), name="logon"),
     path("login/verify/", open_to(Access.PASSWORD, logon.Verify.as_view()), name="verify"),
     path(
         "invitation/<int:user_id>/<slug:token>/",
-        open_to(Access.ANYONE, invitations.Invitation.as_view()),
+        open_to(Access.ANYONE, invitation.Invitation.as_view()),
         name="invitation",
     ),
     path("logout/", open_to(Access.ANYONE, logon.LogOut.as_view()), name="logout"),
-    path("security/", security_pages.Security.as_view(), name="security"),
-    path("security/authenticator/", open_to(Access.PASSWORD, security_pages.Enrol.as_view()), name="authenticator"),
+    path("security/", security.Security.as_view(), name="security"),
+    path("security/authenticator/", open_to(Access.PASSWORD, security.Enrol.as_view()), name="authenticator"),
     path("activity/", activity.Activity.as_view(), name="activity"),
     path("activity/csv/", activity.ActivityCsv.as_view(), name="activity-csv"),
-    path("security/password/", security_pages.Password.as_view(), name="password"),
-    path("security/email/", security_pages.Email.as_view(), name="email"),
-    path("security/sessions/", security_pages.Sessions.as_view(), name="sessions"),
-    path("security/recovery-codes/", security_pages.NewRecoveryCodes.as_view(), name="recovery-codes"),
+    path("security/password/", security.Password.as_view(), name="password"),
+    path("security/email/", security.Email.as_view(), name="email"),
+    path("security/sessions/", security.Sessions.as_view(), name="sessions"),
+    path("security/recovery-codes/", security.NewRecoveryCodes.as_view(), name="recovery-codes"),
 ]
 
-handler400 = "console.views.bad_request"
-handler500 = "console.views.server_error"
+handler400 = "console.errors.bad_request"
+handler500 = "console.errors.server_error"
 
 urlpatterns = [
-    path("", open_to(Access.ANYONE, views.Home.as_view())),
+    path("", open_to(Access.ANYONE, errors.Home.as_view())),
     path("", include((console, "console"))),
     path("api-keys/", include("apikeys.urls")),
     path("leaked-keys", open_to(Access.ANYONE, leaks.report)),

@@ -12,14 +12,14 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.__main__ import postgres, postgres_folder
-from tests.servers import ROOT
+from tests.support.postgres import postgres, postgres_folder
+from tests.support.servers import ROOT
 
 IN_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 TOO_LONG = (24, 36, 152, 255, -24)  # and for one that kept the tests busy or waiting for too long
 UNNOTICED = (0, 33)  # mutmut's words for a mutant that the tests passed with, and for one that no test came near to
 ENOUGH = 1000  # fewer, and something was left out
-ONLY_POSTGRES = ["apikeys.lookup.xǁPostgresLookupǁ*", "apikeys.gate.xǁGateǁ__init__*"]
+ONLY_POSTGRES = ["apikeys.gate.lookup.xǁPostgresLookupǁ*", "apikeys.gate.app.xǁGateǁ__init__*"]
 SKIPPED = shutil.ignore_patterns(".*", "var", "mutants", "__pycache__", "*.png")
 
 

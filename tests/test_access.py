@@ -7,11 +7,11 @@ import pytest
 from django.test import Client
 
 from apikeys.models import ApiKey
-from console.factors import Authenticator
+from console.factors.models import Authenticator
 from console.models import User
-from tests.addresses import OPEN, PASSWORD_ONLY, addresses
-from tests.conftest import Enrolled, verified_client
-from tests.person import PASSWORD
+from tests.support.addresses import OPEN, PASSWORD_ONLY, addresses
+from tests.support.person import PASSWORD
+from tests.support.world import Enrolled, verified_client
 
 pytestmark = pytest.mark.django_db
 KEY = uuid.uuid4()

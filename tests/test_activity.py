@@ -4,11 +4,11 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from console.factors import RecoveryCodes
-from console.ledger import Entry
-from tests.actions import create
-from tests.conftest import Enrolled, World, verified_client
-from tests.person import PASSWORD
+from console.factors.models import RecoveryCodes
+from console.ledger.models import Entry
+from tests.support.actions import create
+from tests.support.person import PASSWORD
+from tests.support.world import Enrolled, World, verified_client
 
 pytestmark = pytest.mark.django_db
 

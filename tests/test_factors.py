@@ -10,13 +10,13 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.test import Client
 
-from console.factors import Authenticator, CodeRefused, CodeThrottled, RecoveryCodes
-from console.ledger import Entry, Kind
+from console.factors.authentication import authenticate
+from console.factors.models import Authenticator, CodeRefused, CodeThrottled, RecoveryCodes
+from console.ledger.models import Entry, Kind
 from console.models import User
-from console.security import authenticate
-from console.sessions import Session
-from tests.conftest import Enrolled, enrolled, verified_client, whole
-from tests.person import PASSWORD, code, element
+from console.sessions.store import Session
+from tests.support.person import PASSWORD, code, element
+from tests.support.world import Enrolled, enrolled, verified_client, whole
 
 NOON = datetime(2026, 6, 1, 12, 0, 5, tzinfo=UTC)
 MALFORMED = "Enter the six digits that your authenticator app shows, or a recovery code."

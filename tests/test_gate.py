@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from apikeys import keyformat
+from apikeys.keys import format as keyformat
 from apikeys.models import ApiKey
-from tests.gates import TOKEN, Gate, GateHere, new_key, refusal
-from tests.person import wait_for
+from tests.support.gates import TOKEN, Gate, GateHere, new_key, refusal
+from tests.support.person import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -160,7 +160,7 @@ def test_it_logs_why_it_cannot_count_and_again_after_some_time(
         for _ in range(2):
             assert gate.ask(secret)[0] == 503
         (told,) = caplog.messages
-        monkeypatch.setattr("apikeys.gate.TELL_SECONDS", 0)
+        monkeypatch.setattr("apikeys.gate.app.TELL_SECONDS", 0)
         for _ in range(2):
             assert gate.ask(secret)[0] == 503
     assert len(caplog.messages) == 3

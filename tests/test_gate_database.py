@@ -12,10 +12,10 @@ import psycopg
 import pytest
 from django.db import connection
 
-from apikeys import keyformat
-from tests.conftest import only_postgres
-from tests.gates import TOKEN, Gate, GateHere, database_url, hanging_database, new_key, refusal, table_gone
-from tests.person import wait_for
+from apikeys.keys import format as keyformat
+from tests.support.gates import TOKEN, Gate, GateHere, database_url, hanging_database, new_key, refusal, table_gone
+from tests.support.person import wait_for
+from tests.support.world import only_postgres
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -62,7 +62,7 @@ def test_what_it_says_and_logs_without_its_database(
                 assert (said["code"], said["message"]) == (503, "Keys cannot be checked at the moment. Try again.")
         assert gate.ask()[0] == 401
     (record,) = caplog.records  # not one for each call
-    assert record.levelname == "ERROR" and record.name == "apikeys.gate"
+    assert record.levelname == "ERROR" and record.name == "apikeys.gate.app"
     said, why = record.getMessage().split(": ", 1)
     assert said == "Calls are answered 503"
     assert why.partition(" or ")[0] in (

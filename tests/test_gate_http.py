@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from apikeys.gate_worker import RESERVED_FILES
-from tests.gates import TOKEN, Gate, new_key
-from tests.person import wait_for
+from apikeys.gate.worker import RESERVED_FILES
+from tests.support.gates import TOKEN, Gate, new_key
+from tests.support.person import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -185,6 +185,6 @@ def sockets(pid: int) -> int:
 
 
 def test_a_worker_told_to_stop_as_it_is_forked_stops(tmp_path: Path, transactional_db: None) -> None:
-    with Gate(tmp_path, workers=1, configuration="tests.first_worker_stops") as gate:
+    with Gate(tmp_path, workers=1, configuration="tests.support.first_worker_stops") as gate:
         first = int((tmp_path / "first").read_text())
         wait_for(lambda: gate.answers() and gate.workers() and first not in gate.workers())

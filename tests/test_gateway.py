@@ -15,11 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
-from apikeys import gate, keyformat
-from tests.gates import Gate
-from tests.nginx import Gateway, clean, program
-from tests.person import Person, wait_for
-from tests.servers import ROOT, Server, free_port, installed, running
+from apikeys.gate import app as gate
+from apikeys.keys import format as keyformat
+from tests.support.gates import Gate
+from tests.support.nginx import Gateway, clean, program
+from tests.support.person import Person, wait_for
+from tests.support.servers import ROOT, Server, free_port, installed, running
 
 pytestmark = pytest.mark.gateway
 NGINX_FOLDERS = ("body", "proxy", "fastcgi", "scgi", "uwsgi")
@@ -38,12 +39,12 @@ def upstream(output: Path, python: str, module: str) -> Iterator[int]:
 
 
 class Sdk:
-    """tests/sdk_client.py, running."""
+    """tests/support/sdk_client.py, running."""
 
     def __init__(self, python: str) -> None:
         environment = clean(DASHVECTOR_INSECURE_MODE="true")
         pipe = subprocess.PIPE
-        command = [python, str(ROOT / "tests" / "sdk_client.py")]
+        command = [python, str(ROOT / "tests" / "support" / "sdk_client.py")]
         self.process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
 
     def __enter__(self) -> "Sdk":
@@ -69,7 +70,7 @@ class Sdk:
 @pytest.fixture(scope="session")
 def sdk_python() -> str:
     """The Python of a virtual environment that has the SDK, which pins packages too old for ours."""
-    return installed(".venv-sdk", ROOT / "tests" / "sdk-requirements.txt")
+    return installed(".venv-sdk", ROOT / "tests" / "support" / "sdk-requirements.txt")
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +89,8 @@ def owner(product: Server) -> Iterator[Person]:
 def upstreams(sdk_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int, Path]]:
     """The ports of the HTTP and of the gRPC upstream, and what the second prints of the calls that it gets."""
     folder = tmp_path_factory.mktemp("upstreams")
-    over_http = upstream(folder / "http", sys.executable, "tests.upstream")
-    over_grpc = upstream(folder / "grpc", sdk_python, "tests.grpc_upstream")
+    over_http = upstream(folder / "http", sys.executable, "tests.support.upstream")
+    over_grpc = upstream(folder / "grpc", sdk_python, "tests.support.grpc_upstream")
     with over_http as http_port, over_grpc as grpc_port:
         yield http_port, grpc_port, folder / "grpc"
 

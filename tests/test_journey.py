@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from console.management.commands.createroot import create_root
-from tests.person import code, element, fields
+from tests.support.person import code, element, fields
 
 
 @pytest.mark.django_db

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from apikeys import keyformat
+from apikeys.keys import format as keyformat
 from apikeys.models import ApiKey, KeyDeleted, Usage
-from console.factors import Authenticator
-from console.ledger import Entry, Kind
-from console.security import SecurityForm
+from console.factors.authentication import SecurityForm
+from console.factors.models import Authenticator
+from console.ledger.models import Entry, Kind
 from console.vault import VaultError
-from tests.conftest import Enrolled, verified_client
-from tests.person import code
+from tests.support.person import code
+from tests.support.world import Enrolled, verified_client
 
 pytestmark = pytest.mark.django_db
 

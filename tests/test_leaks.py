@@ -15,10 +15,11 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 
-from apikeys import keyformat, leaks
+from apikeys.keys import format as keyformat
+from apikeys.leaks import report as leaks
 from apikeys.models import ApiKey, KeyDeleted
-from console.ledger import Entry, Kind
-from tests.conftest import Enrolled
+from console.ledger.models import Entry, Kind
+from tests.support.world import Enrolled
 
 pytestmark = pytest.mark.django_db
 

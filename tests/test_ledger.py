@@ -16,12 +16,12 @@ from django.test import Client
 from pytest_django import Settings
 
 from apikeys.models import ApiKey
-from console.factors import Authenticator
-from console.ledger import Entry, Kind
+from console.factors.models import Authenticator
+from console.ledger.models import Entry, Kind
 from console.models import User
-from tests.actions import ACTIONS, create, delete, view
-from tests.conftest import Enrolled, World, enrolled, only_postgres, verified_client
-from tests.person import PASSWORD, code, element
+from tests.support.actions import ACTIONS, create, delete, view
+from tests.support.person import PASSWORD, code, element
+from tests.support.world import Enrolled, World, enrolled, only_postgres, verified_client
 
 pytestmark = pytest.mark.django_db
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

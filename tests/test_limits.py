@@ -14,9 +14,9 @@ from pytest_django import Settings
 
 from apikeys.models import ApiKey, day_of
 from console.models import User
-from tests.conftest import Enrolled
-from tests.person import Person, fields
-from tests.servers import Server
+from tests.support.person import Person, fields
+from tests.support.servers import Server
+from tests.support.world import Enrolled
 
 
 def issue(account: Enrolled) -> ApiKey:

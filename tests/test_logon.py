@@ -11,13 +11,13 @@ from axes.models import AccessAttempt
 from django.db import DatabaseError, connection
 from django.test import Client
 
-from apikeys import keyformat
-from console.factors import Authenticator
-from console.ledger import Entry, Kind
-from console.logon import RECORD_SECONDS
+from apikeys.keys import format as keyformat
+from console.factors.models import Authenticator
+from console.ledger.models import Entry, Kind
 from console.models import User
-from tests.conftest import Enrolled, verified_client
-from tests.person import PASSWORD, code
+from console.pages.logon import RECORD_SECONDS
+from tests.support.person import PASSWORD, code
+from tests.support.world import Enrolled, verified_client
 
 pytestmark = pytest.mark.django_db
 
@@ -177,7 +177,7 @@ def test_a_name_that_is_known_and_one_that_is_not_get_the_same_answer_in_the_sam
     owner: Enrolled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("console.security.time.sleep", waits.append)
+    monkeypatch.setattr("console.factors.authentication.time.sleep", waits.append)
     pages = []
     for name in ("owner", "nobody"):
         answer = Client().post("/login/", {"username": name, "password": "wrong"})

@@ -17,12 +17,12 @@ from typing import Any, Self
 import pytest
 from django.db import connection
 
-from apikeys.lookup import SAME_FILE_SECONDS, Answer, Done, Found, PostgresLookup, SqliteLookup, shut
+from apikeys.gate.lookup import SAME_FILE_SECONDS, Answer, Done, Found, PostgresLookup, SqliteLookup, shut
 from apikeys.models import ApiKey
 from console.vault import MAX_DIGEST_KEYS
-from tests.conftest import only_postgres
-from tests.gates import database_url, hanging_database, new_key, table_gone
-from tests.person import wait_for
+from tests.support.gates import database_url, hanging_database, new_key, table_gone
+from tests.support.person import wait_for
+from tests.support.world import only_postgres
 
 KEY, OTHER = b"k" * 16, b"o" * 16
 

@@ -10,8 +10,8 @@ from hypothesis import settings, strategies
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 
 from apikeys.models import ApiKey
-from console.factors import RecoveryCodes
-from tests.conftest import Enrolled, enrolled, verified_client
+from console.factors.models import RecoveryCodes
+from tests.support.world import Enrolled, enrolled, verified_client
 
 ACCOUNTS = strategies.sampled_from([0, 1])
 

@@ -14,12 +14,12 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from console.ledger import Entry, Kind
-from console.mail import Mail
+from console.ledger.models import Entry, Kind
 from console.models import User
-from tests.actions import ACTIONS, change_email, delete
-from tests.conftest import Enrolled, World, verified_client
-from tests.person import PASSWORD
+from console.outbox import Mail
+from tests.support.actions import ACTIONS, change_email, delete
+from tests.support.person import PASSWORD
+from tests.support.world import Enrolled, World, verified_client
 
 pytestmark = pytest.mark.django_db
 

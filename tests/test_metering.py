@@ -17,13 +17,13 @@ from django.core.management import call_command
 from django.db import DatabaseError
 from pytest_django import Settings
 
-from apikeys import metering
-from apikeys.fold import fold, fold_all
 from apikeys.management.commands import meter
-from apikeys.metering import CallCounter, packed, read_calls, unpacked
+from apikeys.metering import counter as metering
+from apikeys.metering.counter import CallCounter, packed, read_calls, unpacked
+from apikeys.metering.fold import fold, fold_all
 from apikeys.models import ApiKey, FoldedFile, Usage
-from tests.gates import Callers, Gate, new_key
-from tests.person import wait_for
+from tests.support.gates import Callers, Gate, new_key
+from tests.support.person import wait_for
 
 NOON = datetime(2026, 6, 1, 12, 0, 5, tzinfo=UTC)
 
@@ -117,7 +117,7 @@ def test_a_writer_that_dies_between_its_steps_applies_a_file_once(
 
     with monkeypatch.context() as patch, pytest.raises(Died):
         if step == "before the commit":
-            patch.setattr("apikeys.fold.add", die)
+            patch.setattr("apikeys.metering.fold.add", die)
         else:
             patch.setattr(Path, "unlink", die)
         fold_all()

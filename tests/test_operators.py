@@ -14,13 +14,13 @@ from django.core.management import call_command
 from django.test import Client
 
 from apikeys.models import ApiKey
-from console.factors import Authenticator, RecoveryCodes
-from console.invitations import invite
-from console.ledger import Entry, Kind
+from console.factors.models import Authenticator, RecoveryCodes
+from console.ledger.models import Entry, Kind
 from console.models import User
-from tests.conftest import Enrolled, enrolled, verified_client
-from tests.gates import Gate, new_key
-from tests.person import PASSWORD
+from console.pages.invitation import invite
+from tests.support.gates import Gate, new_key
+from tests.support.person import PASSWORD
+from tests.support.world import Enrolled, enrolled, verified_client
 
 pytestmark = pytest.mark.django_db
 USERS, KEYS = "/admin/console/user/", "/admin/apikeys/apikey/"

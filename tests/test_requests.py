@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from tests.person import Person, fields
-from tests.servers import Server
+from tests.support.person import Person, fields
+from tests.support.servers import Server
 
 CHARSETS = ["rot13", "base64", "hex", "zlib", "idna", "punycode", "undefined", "unicode_escape", "utf-16", "nonsense"]
 TYPES = [*(f"text/plain; charset={name}" for name in CHARSETS), "text/plain; x*=bogus''%ff", "é", "multipart/form-data"]

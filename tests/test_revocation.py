@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.revocation import measure
+from tests.support.revocation import measure
 
 
 @pytest.mark.django_db(transaction=True)

@@ -16,19 +16,19 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 from pytest_django import Settings
 
-from apikeys import keyformat
+from apikeys.keys import format as keyformat
 from apikeys.management.commands import rotate_vault
 from apikeys.models import ApiKey
 from console import gunicorn_conf
-from console.factors import Authenticator
-from console.ledger import Entry, Kind
+from console.factors.authentication import authenticate
+from console.factors.models import Authenticator
+from console.ledger.models import Entry, Kind
 from console.models import User, VaultKey
-from console.security import authenticate
 from console.vault import Vault, new_key
-from tests.conftest import Enrolled, enrolled, verified_client
-from tests.gates import Callers, Gate, database_url
-from tests.person import wait_for
-from tests.servers import ROOT
+from tests.support.gates import Callers, Gate, database_url
+from tests.support.person import wait_for
+from tests.support.servers import ROOT
+from tests.support.world import Enrolled, enrolled, verified_client
 
 OLD = os.environ["VAULT_KEYS"], os.environ["DIGEST_KEYS"]
 

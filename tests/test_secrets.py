@@ -9,9 +9,9 @@ from django.db import connection
 from django.test import Client
 
 from console.models import User
-from console.sessions import Session
-from tests.addresses import addresses
-from tests.conftest import Enrolled
+from console.sessions.store import Session
+from tests.support.addresses import addresses
+from tests.support.world import Enrolled
 
 
 def database_dump() -> bytes:

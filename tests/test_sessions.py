@@ -10,12 +10,12 @@ from django.core.management import call_command
 from django.test import Client
 from pytest_django import Settings
 
-from console.factors import Authenticator
-from console.ledger import Entry, Kind
+from console.factors.models import Authenticator
+from console.ledger.models import Entry, Kind
 from console.models import User
-from console.sessions import Session
-from tests.conftest import Enrolled, verified_client
-from tests.person import PASSWORD, code
+from console.sessions.store import Session
+from tests.support.person import PASSWORD, code
+from tests.support.world import Enrolled, verified_client
 
 pytestmark = pytest.mark.django_db
 START = "2026-03-01T09:00:00Z"

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from apikeys import keyformat
-from tests.addresses import OPEN, PASSWORD_ONLY
-from tests.person import NAME, PASSWORD, fields
-from tests.servers import Server, running
+from apikeys.keys import format as keyformat
+from tests.support.addresses import OPEN, PASSWORD_ONLY
+from tests.support.person import NAME, PASSWORD, fields
+from tests.support.servers import Server, running
 
 HEADERS = {
     "strict-transport-security": "max-age=31536000; includeSubDomains",

@@ -19,8 +19,8 @@ from django.test import Client
 
 from console import health
 from console.models import User
-from tests.person import PASSWORD, Person, wait_for
-from tests.servers import ROOT, Server, database_address, running
+from tests.support.person import PASSWORD, Person, wait_for
+from tests.support.servers import ROOT, Server, database_address, running
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

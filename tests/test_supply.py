@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 PINS = [*ROOT.glob("requirements*.txt"), *ROOT.glob("tests/**/*requirements.txt"), ROOT / "bench" / "requirements.txt"]
 PIN = re.compile(r"^([a-z0-9.-]+)==([^ ;\\]+)", re.MULTILINE)

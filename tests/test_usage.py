@@ -12,8 +12,8 @@ from hypothesis import given, strategies
 from pytest_django import Settings
 
 from apikeys.models import ApiKey, Usage
-from console.ledger import cell
-from tests.conftest import Enrolled, verified_client
+from console.ledger.models import cell
+from tests.support.world import Enrolled, verified_client
 
 NOON = datetime(2026, 6, 10, 12, 30, tzinfo=UTC)
 

@@ -6,9 +6,9 @@ from itertools import count
 import pytest
 from hypothesis import given, strategies
 
-from apikeys import keyformat
+from apikeys.keys import format as keyformat
 from console.vault import Vault, VaultError, new_key, parse_keys
-from tests.conftest import whole
+from tests.support.world import whole
 
 ONE, TWO, DIGEST = new_key(), new_key().replace("1:", "2:"), new_key()
 

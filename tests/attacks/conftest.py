@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.nginx import Gateway
-from tests.person import Person
-from tests.servers import Server, free_port, running
+from tests.support.nginx import Gateway
+from tests.support.person import Person
+from tests.support.servers import Server, free_port, running
 
 
 @dataclass

@@ -8,9 +8,9 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import unsupported_method
 
-from apikeys import keyformat
-from tests.person import Person
-from tests.servers import ROOT, Server
+from apikeys.keys import format as keyformat
+from tests.support.person import Person
+from tests.support.servers import ROOT, Server
 
 pytestmark = pytest.mark.scanner
 schema = schemathesis.openapi.from_path(ROOT / "docs" / "gate.openapi.yaml")

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.attacks.conftest import Site
-from tests.person import PASSWORD, fields
+from tests.support.person import PASSWORD, fields
 
 pytestmark = pytest.mark.gateway
 

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.person import Person, code, fields
+from tests.support.person import Person, code, fields
 
 pytestmark = pytest.mark.gateway
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.attacks.conftest import Site
 from tests.browser.test_journey import log_on_and_enrol
-from tests.person import wait_for
+from tests.support.person import wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.gateway, pytest.mark.slow_clients]
 CONNECTIONS = 1500

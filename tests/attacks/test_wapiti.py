@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.attacks.conftest import Site
-from tests.person import Person
-from tests.servers import ROOT, installed
+from tests.support.person import Person
+from tests.support.servers import ROOT, installed
 
 pytestmark = [pytest.mark.gateway, pytest.mark.scanner]
 # Not those that ask machines elsewhere, or look for what can have nothing here to be found in (XML, PHP, Java, CMS).

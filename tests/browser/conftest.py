@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 
 @pytest.fixture

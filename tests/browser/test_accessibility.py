@@ -5,7 +5,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.test_journey import log_on_and_enrol, verify
-from tests.person import NAME, PASSWORD, code
+from tests.support.person import NAME, PASSWORD, code
 
 pytestmark = pytest.mark.browser
 

@@ -5,8 +5,8 @@ import re
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.person import NAME, PASSWORD, code
-from tests.servers import Server
+from tests.support.person import NAME, PASSWORD, code
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.browser
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from apikeys.fold import fold_all
+from apikeys.metering.fold import fold_all
 from console.background import repeat
 
 

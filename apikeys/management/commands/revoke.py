@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from apikeys.leaks import revoke
+from apikeys.leaks.report import revoke
 
 
 class Command(BaseCommand):

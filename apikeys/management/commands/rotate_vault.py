@@ -11,9 +11,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import models, transaction
 
 from apikeys.models import ApiKey
-from console import ledger
-from console.factors import Authenticator
-from console.ledger import Kind
+from console.factors.models import Authenticator
+from console.ledger import models as ledger
+from console.ledger.models import Kind
 from console.models import VaultKey
 from console.vault import MAX_DIGEST_KEYS, VaultError, new_key, parse_keys
 

@@ -10,8 +10,8 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from console import ledger
-from console.ledger import Kind
+from console.ledger import models as ledger
+from console.ledger.models import Kind
 from console.models import User
 
 

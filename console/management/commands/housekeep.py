@@ -6,8 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from console.background import repeat
-from console.mail import send_due
-from console.sessions import SessionStore
+from console.outbox import send_due
+from console.sessions.store import SessionStore
 
 SECONDS = 5
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from console import ledger
+from console.ledger import models as ledger
 from console.models import User
 
 

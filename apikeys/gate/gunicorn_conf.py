@@ -1,0 +1,13 @@
+"""gunicorn for the gate: as many workers as wanted, each a loop that answers many connections."""
+
+import os
+
+from console import logs
+from console.gunicorn_conf import on_starting, post_worker_init  # noqa: F401  (gunicorn's hooks)
+
+workers = int(os.environ.get("GATE_WORKERS", 2))
+worker_class = "apikeys.gate.worker.GateWorker"
+graceful_timeout = 20
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
+control_socket_disable = True
+logconfig_dict = logs.CONFIG

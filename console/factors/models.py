@@ -1,0 +1,206 @@
+"""Factors: the devices that users prove themselves with."""
+
+import math
+import secrets
+import time
+from base64 import b32encode
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, urlencode
+
+from django.conf import settings
+from django.db import models, transaction
+from django.utils import timezone
+from django_otp.models import Device, ThrottlingMixin, TimestampMixin
+from django_otp.oath import TOTP
+
+from console.ledger import models as ledger
+from console.ledger.models import Kind
+from console.sessions.store import Session
+
+if TYPE_CHECKING:
+    from console.models import User
+
+ISSUER = "API Key Console"
+TOTP_STEP_SECONDS = 30
+TOTP_TOLERANCE_STEPS = 1  # RFC 6238, 5.2: one step for the delay between reading and sending
+MAX_THROTTLE = timedelta(minutes=15)
+RECOVERY_CODES = 10
+RECOVERY_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32 signs, none that reads like another
+RECOVERY_LENGTH = 24  # 120 bits: enough for a plain keyed hash (OWASP ASVS 6.5.2 asks for 112)
+
+
+class CodeRefused(Exception):
+    """A security authentication that failed; the message says what to do next. Nothing else has changed."""
+
+    status = 422
+
+
+class CodeThrottled(CodeRefused):
+    """The factor takes no code for some seconds, after wrong ones."""
+
+    status = 429
+
+    def __init__(self, until: datetime) -> None:
+        self.retry_after = max(1, math.ceil((until - timezone.now()).total_seconds()))
+        super().__init__(f"Too many wrong codes. Try again in {self.retry_after} s.")
+
+
+def delete_in_order(factors: "models.QuerySet[Any]") -> int:
+    """How many there were. In the order in which a rotation locks them, so that the two never wait for each other."""
+    list(factors.order_by("pk").select_for_update())
+    return factors.delete()[0]
+
+
+def random_id() -> int:
+    return secrets.randbits(62)
+
+
+class Factor(TimestampMixin, ThrottlingMixin, Device):  # type: ignore[misc]
+    """An enrolled device. `check_code` needs the row locked (console.security does that)."""
+
+    # Drawn before the row is stored, so that what is sealed can be bound to it.
+    id = models.BigIntegerField(primary_key=True, default=random_id, editable=False)
+
+    class Meta:
+        abstract = True
+
+    def get_throttle_factor(self) -> int:
+        return 1
+
+    def throttled_until(self) -> datetime | None:
+        """When a code is looked at again. django-otp doubles the wait without end; here it ends at 15 minutes."""
+        allowed, why = self.verify_is_allowed()
+        if allowed:
+            return None
+        until: datetime = min(why["locked_until"], self.throttling_failure_timestamp + MAX_THROTTLE)
+        return until if until > timezone.now() else None
+
+    def check_code(self, code: str) -> CodeRefused | None:
+        """Spend `code`: None where it was good, else why not (returned, so that the count of failures is kept)."""
+        if until := self.throttled_until():
+            return CodeThrottled(until)
+        refused = self.spend(code)
+        if refused:
+            self.throttle_increment()
+        else:
+            self.throttle_reset(commit=False)
+            self.set_last_used_timestamp(commit=False)
+            self.save()
+        return refused
+
+    def verify_token(self, token: str) -> bool:
+        """django-otp's name for it."""
+        return self.check_code(token) is None
+
+    def spend(self, code: str) -> CodeRefused | None:
+        raise NotImplementedError
+
+
+class Authenticator(Factor):
+    """An authenticator app (TOTP, RFC 6238: SHA-1, six digits, 30 s)."""
+
+    sealed_secret = models.BinaryField(editable=False)
+    last_step = models.BigIntegerField(default=-1, editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user"], condition=models.Q(confirmed=True), name="one_authenticator_a_user"
+            )
+        ]
+
+    @classmethod
+    def pending(cls, user: "User") -> Self:
+        """A new one, not in force before a code of it has confirmed it."""
+        factor = cls(user=user, name="Authenticator app", confirmed=False)
+        factor.sealed_secret = settings.VAULT.seal(factor.place, secrets.token_bytes(20))
+        factor.save()
+        return factor
+
+    def confirm(self, *, replacing: bool, session: str | None = None) -> list[str]:
+        """Put this one in force, alone, and return the ten recovery codes that come with it. All sessions of the user
+        end but the one of that key. Raises CodeRefused where another session has enrolled meanwhile."""
+        with transaction.atomic(durable=True):
+            ledger.lock(self.user.root)
+            ledger.lock(self.user)
+            mine = Authenticator.objects.filter(user=self.user)
+            others = mine.exclude(pk=self.pk)
+            lost = not mine.filter(pk=self.pk, confirmed=False).exists()
+            if lost or (not replacing and others.filter(confirmed=True).exists()):
+                raise CodeRefused("An authenticator was enrolled in another window. Log on with that one.")
+            for _ in others.filter(confirmed=True):
+                ledger.record(Kind.FACTOR_REMOVED, self.user, detail=f"{self.name} of {self.user}")
+            delete_in_order(others)
+            self.confirmed = True
+            self.created_at = self.last_used_at = timezone.now()
+            self.save(update_fields=["confirmed", "created_at", "last_used_at", "last_step"])
+            ledger.record(Kind.FACTOR_ADDED, self.user, detail=f"{self.name} of {self.user}")
+            Session.objects.filter(user=self.user).exclude(session_key=session).delete()
+            return RecoveryCodes.issue(self.user)
+
+    @property
+    def place(self) -> str:
+        return f"console.authenticator.secret:{self.user_id}:{self.id}"
+
+    @property
+    def secret(self) -> bytes:
+        opened: bytes = settings.VAULT.open(self.place, bytes(self.sealed_secret))
+        return opened
+
+    @property
+    def secret_text(self) -> str:
+        return b32encode(self.secret).decode()
+
+    @property
+    def address(self) -> str:
+        """The otpauth: address that the QR code carries (the Key URI format of authenticator apps)."""
+        label = quote(f"{ISSUER}:{self.user.get_username()}")
+        return f"otpauth://totp/{label}?" + urlencode({"secret": self.secret_text, "issuer": ISSUER}, quote_via=quote)
+
+    def spend(self, code: str) -> CodeRefused | None:
+        totp = TOTP(self.secret, TOTP_STEP_SECONDS)
+        totp.time = time.time()
+        if totp.verify(int(code), TOTP_TOLERANCE_STEPS, self.last_step + 1):
+            self.last_step = totp.t()
+            return None
+        if totp.verify(int(code), TOTP_TOLERANCE_STEPS):
+            return CodeRefused("This code was used already; wait for the next one.")
+        return CodeRefused("That code is wrong. Enter the one that your authenticator app shows now.")
+
+
+class RecoveryCodes(Factor):
+    """Codes for one use each, of which only the keyed digests are stored."""
+
+    digests = models.JSONField(default=list, editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user"], name="one_set_of_recovery_codes_a_user")]
+        verbose_name_plural = "recovery codes"
+
+    @classmethod
+    def issue(cls, user: "User") -> list[str]:
+        """Ten new codes, in place of any there were. Only their digests stay."""
+        codes = [
+            "".join(secrets.choice(RECOVERY_ALPHABET) for _ in range(RECOVERY_LENGTH)) for _ in range(RECOVERY_CODES)
+        ]
+        digests = [cls.digests_of(user, code)[0] for code in codes]
+        with transaction.atomic():
+            ledger.record(Kind.RECOVERY_CODES_MADE, user, detail=f"of {user}")
+            cls.objects.update_or_create(user=user, defaults={"name": "Recovery codes", "digests": digests})
+        return ["-".join(code[i : i + 6] for i in range(0, RECOVERY_LENGTH, 6)) for code in codes]
+
+    @staticmethod
+    def digests_of(user: "User", code: str) -> list[str]:
+        return [d.hex() for d in settings.VAULT.digests(f"recovery-code:{user.pk}", code)]
+
+    @property
+    def left(self) -> int:
+        return len(self.digests)
+
+    def spend(self, code: str) -> CodeRefused | None:
+        for digest in self.digests_of(self.user, code):
+            if digest in self.digests:
+                self.digests.remove(digest)
+                return None
+        return CodeRefused("That is none of your unused recovery codes.")

@@ -1,0 +1,85 @@
+"""Sessions in the database, each with whose it is: so that they can be listed, and ended from elsewhere."""
+
+import hashlib
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore as DatabaseSessions
+from django.contrib.sessions.base_session import AbstractBaseSession
+from django.db import models
+from django.http import HttpRequest
+
+from console.ledger.models import here
+
+BEGAN, SEEN = "began", "seen"  # Unix times within a session
+ADDRESS, BROWSER = "address", "browser"
+SEEN_SECONDS = 60  # written down no more often
+
+
+class Session(AbstractBaseSession):
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, null=True, related_name="sessions", editable=False
+    )
+    began_at = models.DateTimeField(null=True, editable=False)
+    seen_at = models.DateTimeField(null=True, editable=False)
+    address = models.GenericIPAddressField(null=True, editable=False)
+    browser = models.CharField(max_length=200, editable=False)
+
+    @classmethod
+    def get_session_store_class(cls) -> type["SessionStore"]:
+        return SessionStore
+
+    @property
+    def name(self) -> str:
+        """What a page may call it by: the key itself would let its reader in."""
+        return hashlib.sha256(self.session_key.encode()).hexdigest()[:16]
+
+
+class SessionStore(DatabaseSessions):
+    """Ends a session that is idle for SESSION_COOKIE_AGE, or SESSION_SECONDS after the log-on."""
+
+    @classmethod
+    def get_model_class(cls) -> type[Session]:
+        return Session
+
+    def _validate_session_key(self, key: str) -> bool:
+        """Asks the database only for keys that can be one: PostgreSQL fails on a NUL."""
+        return bool(super()._validate_session_key(key)) and key.isascii() and key.isalnum()  # type: ignore[misc]
+
+    def get_expiry_date(self, **kwargs: Any) -> datetime:
+        idle: datetime = super().get_expiry_date(**kwargs)
+        began = self.get(BEGAN)
+        return min(idle, moment(began + settings.SESSION_SECONDS)) if began else idle
+
+    def create_model_instance(self, data: dict[str, Any]) -> Session:
+        session = super().create_model_instance(data)
+        assert isinstance(session, Session)
+        session.user_id = data.get(SESSION_KEY)
+        session.began_at = moment(data[BEGAN]) if BEGAN in data else None
+        session.seen_at = moment(data[SEEN]) if SEEN in data else None
+        session.address, session.browser = data.get(ADDRESS), data.get(BROWSER, "")
+        return session
+
+
+def moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def begin(request: HttpRequest) -> None:
+    """The log-on's first step is done."""
+    request.session[BEGAN] = int(time.time())
+    note(request)
+
+
+def see(request: HttpRequest) -> None:
+    """Keep a session in use from being idle."""
+    if SEEN in request.session and time.time() - request.session[SEEN] >= SEEN_SECONDS:
+        note(request)
+
+
+def note(request: HttpRequest) -> None:
+    request.session[SEEN] = int(time.time())
+    request.session[ADDRESS], request.session[BROWSER] = here().address, here().browser

@@ -1,0 +1,239 @@
+"""The gate's processes on the database of the test, and callers who keep them busy."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Self
+from unittest import mock
+
+from django.db import connection
+from django.test import override_settings
+
+from apikeys.gate import app as gate_of_the_product
+from apikeys.metering.fold import fold_all
+from apikeys.models import ApiKey
+from console import settings
+from console.models import User
+from tests.support.person import wait_for
+from tests.support.servers import ROOT, free_port
+
+
+def database_url() -> str:
+    """The test's own database, for other processes."""
+    found = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{found['NAME']}"
+    return f"postgres://{found['USER']}@{found['HOST']}:{found['PORT']}/{found['NAME']}"
+
+
+def new_key() -> tuple[ApiKey, str]:
+    """A key of an account of its own."""
+    return ApiKey.objects.issue(User.objects.create(username=uuid.uuid4().hex), uuid.uuid4())
+
+
+@contextmanager
+def table_gone() -> Iterator[None]:
+    """The database is there, and the table of keys is not."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE apikeys_apikey RENAME TO gone")
+        try:
+            yield
+        finally:
+            cursor.execute("ALTER TABLE gone RENAME TO apikeys_apikey")
+
+
+@contextmanager
+def hanging_database() -> Iterator[None]:
+    """PostgreSQL's processes that the gate asks stand still."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = %s AND query LIKE '%%ANY(%%' AND pid <> pg_backend_pid()",
+            [connection.settings_dict["NAME"]],
+        )
+        backends = [row[0] for row in cursor.fetchall()]
+    assert backends
+    for backend in backends:
+        os.kill(backend, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for backend in backends:
+            os.kill(backend, signal.SIGCONT)
+
+
+TOKEN = b"dashvector-auth-token: "
+Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
+
+
+def refusal(answer: Answer) -> str:
+    """Why a call was refused, the answer's form checked."""
+    status, headers, body = answer
+    assert status == 401
+    assert (headers["content-type"], headers["www-authenticate"]) == ("application/json", "Bearer")
+    said = json.loads(body)
+    assert uuid.UUID(said["request_id"]) and said["code"] == 401 and said["message"].endswith(".")
+    return headers["x-api-key-status"]
+
+
+class Gate:
+    """gunicorn with the gate's workers, and the process that folds what they count."""
+
+    def __init__(
+        self, folder: Path, workers: int = 2, configuration: str = "apikeys.gate.gunicorn_conf", **environment: str
+    ) -> None:
+        self.port, self.folder, self.configuration = free_port(), folder, configuration
+        self.environment = os.environ | {
+            "CONSOLE_DATA_DIR": str(folder),
+            "DATABASE_URL": database_url(),
+            "GATE_WORKERS": str(workers),
+            "METERING_SECONDS": "0.1",
+            "DJANGO_SETTINGS_MODULE": "console.settings",
+            **environment,
+        }
+
+    def __enter__(self) -> Self:
+        command = ["-m", "gunicorn", "-c", f"python:{self.configuration}", "-b", f"127.0.0.1:{self.port}"]
+        self.master = self.start(*command, "apikeys.gate.app:Gate")
+        self.meter = self.start("manage.py", "meter")
+        wait_for(lambda: self.answers() and len(self.workers()) == int(self.environment["GATE_WORKERS"]))
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        for process in (self.master, self.meter):
+            process.terminate()
+            process.wait(60)
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, *words], cwd=ROOT, env=self.environment)
+
+    def kill_meter(self) -> None:
+        """-9, and another in its place."""
+        self.meter.kill()
+        self.meter.wait()
+        self.meter = self.start("manage.py", "meter")
+
+    def workers(self) -> list[int]:
+        found = subprocess.run(["pgrep", "-P", str(self.master.pid)], capture_output=True, text=True)
+        return [int(pid) for pid in found.stdout.split()]
+
+    def kill_worker(self, pid: int) -> bool:
+        """-9; whether it lived until then."""
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            return True
+        return False
+
+    def answers(self) -> bool:
+        try:
+            return self.status("") == 401
+        except OSError:
+            return False
+
+    def send(self, request: bytes, half_close: bool = False) -> bytes:
+        """What comes back on a connection of its own, until it ends or is silent for long."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as caller:
+            caller.sendall(request)
+            if half_close:
+                caller.shutdown(socket.SHUT_WR)
+            received = b""
+            while part := caller.recv(65536):
+                received += part
+            return received
+
+    def ask(self, *headers: bytes, method: bytes = b"GET", path: bytes = b"/verify") -> Answer:
+        lines = [b"%b %b HTTP/1.1" % (method, path), b"Host: gate", b"Connection: close", *headers, b"", b""]
+        head, _, body = self.send(b"\r\n".join(lines)).partition(b"\r\n\r\n")
+        first, *rest = head.decode().split("\r\n")
+        return int(first.split()[1]), dict(line.split(": ", 1) for line in rest), body
+
+    def status(self, secret: str) -> int:
+        return self.ask(b"dashvector-auth-token: " + secret.encode())[0]
+
+
+class GateHere:
+    """The same, asked within the test's own process, as apikeys.gate.worker asks for each call."""
+
+    def __init__(self, folder: Path, TRUSTED_PROXIES: str = "") -> None:
+        self.settings: dict[str, object] = {
+            "METERING_DIR": folder / "metering",
+            "TRUSTED_PROXIES": TRUSTED_PROXIES.split(","),
+            "DATABASES": {"default": connection.settings_dict},
+            "SQLITE_FILE": Path(connection.settings_dict["NAME"]) if connection.vendor == "sqlite" else None,
+        }
+
+    def __enter__(self) -> Self:
+        self.patch = ExitStack()
+        self.patch.enter_context(override_settings(METERING_DIR=self.settings["METERING_DIR"]))
+        for name, value in self.settings.items():
+            self.patch.enter_context(mock.patch.object(settings, name, value))
+        self.runner = self.patch.enter_context(asyncio.Runner())
+        self.gate = gate_of_the_product.Gate()
+        self.runner.run(asyncio.wait_for(self.gate.lookup.open(), 15))
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.gate.close()
+        self.patch.close()
+
+    def ask(self, *headers: bytes, method: bytes = b"GET", path: bytes = b"/verify") -> Answer:
+        sent = [(name.lower(), value.lstrip()) for name, _, value in (header.partition(b":") for header in headers)]
+
+        async def asked() -> tuple[bytes, bytes, bytes]:
+            reply = asyncio.get_running_loop().create_future()
+            self.gate.ask(path, sent, "127.0.0.1", lambda *parts: reply.set_result(parts))
+            parts: tuple[bytes, bytes, bytes] = await asyncio.wait_for(reply, 15)
+            return parts
+
+        status, lines, body = self.runner.run(asked())
+        assert status in {b"200 OK", *gate_of_the_product.STATUSES.values()}
+        if status == b"200 OK":
+            self.gate.counter.close()
+            fold_all()
+        return int(status.split()[0]), dict(line.split(": ", 1) for line in lines.decode().splitlines()), body
+
+
+class Callers:
+    """Callers who each ask with a key of their own, one call at a time, again and again until stopped."""
+
+    def __init__(self, port: int, secrets: list[str]) -> None:
+        self.port, self.secrets = port, secrets
+        self.accepted: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.cut: Counter[str] = Counter()  # calls that were sent and got no answer
+        self.stopped = False
+        self.watch: Callable[[str, float, int], None] = lambda secret, began, status: None
+
+    async def run(self) -> None:
+        await asyncio.gather(*(self.call(secret) for secret in self.secrets))
+
+    async def call(self, secret: str) -> None:
+        request = f"GET /verify HTTP/1.1\r\nHost: gate\r\ndashvector-auth-token: {secret}\r\n\r\n".encode()
+        while not self.stopped:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError:
+                await asyncio.sleep(0)
+                continue
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                while not self.stopped:
+                    self.cut[secret] += 1
+                    began = time.monotonic()
+                    writer.write(request)
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    status = int(head[9:12])
+                    length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+                    await reader.readexactly(length)
+                    self.cut[secret] -= 1
+                    (self.accepted if status == 200 else self.refused)[secret] += 1
+                    self.watch(secret, began, status)
+            writer.close()

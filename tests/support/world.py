@@ -1,0 +1,74 @@
+"""Users who have passed the log-on, and what an owner has at hand."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth.hashers import make_password
+from django.db import connection
+from django.test import Client
+
+from apikeys.models import ApiKey
+from console.factors.models import Authenticator, RecoveryCodes
+from console.models import User
+from tests.support.person import PASSWORD
+
+if TYPE_CHECKING:
+
+    class Enrolled(User):
+        """A user whose recovery codes the test knows."""
+
+        spare_codes: list[str]
+else:
+    Enrolled = User
+
+
+def only_postgres(test: Callable[..., None]) -> Callable[..., None] | None:
+    """A test of what only PostgreSQL does: elsewhere there is no such test, rather than one that asserts nothing."""
+    return test if connection.vendor == "postgresql" else None
+
+
+def whole(sentence: str) -> str:
+    """For `pytest.raises(match=…)`: this sentence, and nothing before or after it."""
+    return rf"\A{re.escape(sentence)}\Z"
+
+
+def enrolled(name: str, **fields: object) -> Enrolled:
+    """A user with an authenticator and recovery codes."""
+    user = Enrolled.objects.create(username=name, password=make_password(PASSWORD), **fields)
+    user.spare_codes = Authenticator.pending(user).confirm(replacing=False)
+    return user
+
+
+def verified_client(user: User, **options: bool) -> Client:
+    """A browser in which `user` has passed both steps of the log-on."""
+    client = Client(**options)  # type: ignore[arg-type]
+    client.force_login(user, backend="console.factors.authentication.PasswordBackend")
+    session = client.session
+    session["otp_device_id"] = Authenticator.objects.get(user=user).persistent_id
+    session.save()
+    return client
+
+
+@dataclass
+class World:
+    """An owner with two browsers, a key, and codes to spend."""
+
+    owner: Enrolled
+    browser: Client
+    second: Client
+    key: ApiKey
+    code: str
+
+    def state(self) -> list[Any]:
+        """All that an action may change."""
+        owner = User.objects.get(pk=self.owner.pk)
+        return [
+            owner.password,
+            owner.email,
+            list(ApiKey.objects.values_list("pk", "deleted_at").order_by("pk")),
+            list(Authenticator.objects.filter(confirmed=True).values_list("pk", "user")),
+            len(RecoveryCodes.objects.get(user=owner).digests) == 10,  # spending one is no action
+            owner.sessions.filter(session_key=self.second.session.session_key).exists(),
+        ]
