@@ -11,7 +11,7 @@ from console.ledger.models import Kind
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(OperatorsAdmin):
-    list_display = fields = ("hint", "account", "created_at", "deleted_at", "disabled")
+    list_display = fields = ("hint", "account", "created_at", "deleted_at", "account_disabled")
     search_fields = ("hint", "account__username")
     actions = ("delete_leaked",)
 

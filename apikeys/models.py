@@ -131,7 +131,9 @@ class ApiKey(models.Model):
     request_id = models.UUIDField(editable=False)
     created_at = models.DateTimeField(editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
-    disabled = models.BooleanField(default=False, editable=False)  # while its account is; it keeps its place
+    disabled_at = models.DateTimeField(null=True, editable=False)  # by its owner; it keeps its place
+    account_disabled = models.BooleanField(default=False, editable=False)  # while its account is
+    expires_at = models.DateTimeField(null=True, editable=False)  # refused from this instant on
 
     objects = ApiKeyQuerySet.as_manager()
 
@@ -140,7 +142,10 @@ class ApiKey(models.Model):
         indexes = [
             models.Index(fields=["account", "created_at"], name="keys_of_account_by_day"),
             # All that the gate asks for: it reads no row.
-            models.Index(fields=["digest", "id", "account", "deleted_at", "disabled"], name="keys_for_the_gate"),
+            models.Index(
+                fields=["digest", "id", "account", "deleted_at", "disabled_at", "account_disabled", "expires_at"],
+                name="keys_for_the_gate",
+            ),
         ]
         constraints = [
             models.UniqueConstraint(fields=["account", "request_id"], name="one_key_a_request"),

@@ -65,7 +65,7 @@ class User(AbstractUser):
             self.is_active = active
             self.save(update_fields=["is_active"])
             list(self.api_keys.order_by("pk").select_for_update())  # in the order in which a rotation locks them
-            self.api_keys.update(disabled=not active)
+            self.api_keys.update(account_disabled=not active)
             if not active:
                 Session.objects.filter(models.Q(user=self) | models.Q(user__account=self)).delete()
 

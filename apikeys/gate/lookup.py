@@ -53,7 +53,7 @@ class SqliteLookup:
 
     # SQLite would take the index that keeps digests unique, and read the row as well.
     QUERY = (
-        "SELECT id, account_id, deleted_at IS NULL AND NOT disabled"
+        "SELECT id, account_id, deleted_at IS NULL AND disabled_at IS NULL AND NOT account_disabled"
         " FROM apikeys_apikey INDEXED BY keys_for_the_gate WHERE digest IN (%s)"
     )
     inode: int  # of the file that is open
@@ -113,7 +113,7 @@ class PostgresLookup:
 
     NAME = b"find"
     QUERY = (
-        b"SELECT digest, id, account_id, deleted_at IS NULL AND NOT disabled"
+        b"SELECT digest, id, account_id, deleted_at IS NULL AND disabled_at IS NULL AND NOT account_disabled"
         b" FROM apikeys_apikey WHERE digest = ANY($1::bytea[])"
     )
 
