@@ -28,7 +28,7 @@ def on_starting(server: Any) -> None:
     from django.core.exceptions import ImproperlyConfigured
     from django.db import DatabaseError, connection
 
-    from console.models import VaultKey
+    from console.vault_keys import VaultKey
 
     try:
         VaultKey.check_all()

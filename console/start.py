@@ -55,8 +55,9 @@ def make_secrets() -> None:
 
 def first_account() -> str:
     """Make the root account `root` where there is none; what to print of its password."""
-    from console.management.commands.createroot import create_root, weakness
-    from console.models import User
+    from console.accounts import User
+    from console.management.commands.createroot import weakness
+    from console.operators import create_root
 
     if User.objects.filter(account=None).exists():
         return ""
@@ -68,7 +69,7 @@ def first_account() -> str:
 
 
 def check_vault() -> None:
-    from console.models import VaultKey
+    from console.vault_keys import VaultKey
 
     VaultKey.check_all()
 

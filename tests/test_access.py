@@ -97,7 +97,7 @@ def test_nothing_is_posted_without_a_token(owner: Enrolled, address: str) -> Non
     response = browser.post(address, {"otp_token": owner.spare_codes[0], "request_id": str(KEY)})
     assert response.status_code in {403, 405}
     if response.status_code == 403:
-        assert "This form is out of date" in response.content.decode()
+        assert "This form has expired" in response.content.decode()
     assert before == (Authenticator.objects.count(), ApiKey.objects.count(), User.objects.count())
 
 

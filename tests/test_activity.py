@@ -22,21 +22,21 @@ def test_it_shows_the_accounts_own_rows(world: World, other: Enrolled) -> None:
 
 def test_filters(world: World) -> None:
     create(world)
-    of_kind = world.browser.get("/activity/", {"kind": "key created"})
+    of_kind = world.browser.get("/activity/", {"kind": "key.created"})
     assert len(of_kind.context["object_list"]) == 2
     of_key = world.browser.get("/activity/", {"key": str(world.key.pk)})
     assert [entry.key_id for entry in of_key.context["object_list"]] == [world.key.pk]
     assert len(world.browser.get("/activity/?kind=nonsense&key=nonsense").context["object_list"]) > 2
-    empty = world.browser.get("/activity/", {"kind": "locked out"}).content.decode()
+    empty = world.browser.get("/activity/", {"kind": "user.locked_out"}).content.decode()
     assert "Nothing here." in empty
 
 
 def test_pages_keep_the_filter(world: World) -> None:
     for _ in range(60):
         RecoveryCodes.issue(world.owner)
-    first = world.browser.get("/activity/?kind=recovery codes made").content.decode()
-    assert "?kind=recovery+codes+made&amp;page=2" in first and "Older" in first
-    assert "Newer" in world.browser.get("/activity/?kind=recovery+codes+made&page=2").content.decode()
+    first = world.browser.get("/activity/?kind=recovery_codes.created").content.decode()
+    assert "?kind=recovery_codes.created&amp;page=2" in first and "Older" in first
+    assert "Newer" in world.browser.get("/activity/?kind=recovery_codes.created&page=2").content.decode()
     assert world.browser.get("/activity/?page=99").status_code == 404
 
 

@@ -11,18 +11,20 @@ from django.db import connection, transaction
 from django.test import Client
 
 from console.factors.authentication import authenticate
-from console.factors.models import Authenticator, CodeRefused, CodeThrottled, RecoveryCodes
-from console.ledger.models import Entry, Kind
+from console.factors.models import Authenticator, RecoveryCodes
+from console.factors.refusals import CodeRefused, CodeThrottled
+from console.ledger.kinds import Kind
+from console.ledger.models import Entry
 from console.models import User
 from console.sessions.store import Session
 from tests.support.person import PASSWORD, code, element
 from tests.support.world import Enrolled, enrolled, verified_client, whole
 
 NOON = datetime(2026, 6, 1, 12, 0, 5, tzinfo=UTC)
-MALFORMED = "Enter the six digits that your authenticator app shows, or a recovery code."
-WRONG = "That code is wrong. Enter the one that your authenticator app shows now."
-USED = "This code was used already; wait for the next one."
-NONE_OF_YOURS = "That is none of your unused recovery codes."
+MALFORMED = "Enter the six-digit code from your authenticator app, or a recovery code."
+WRONG = "The code is incorrect. Enter the code that your authenticator app shows now."
+USED = "This code has already been used. Wait for the next one."
+NONE_OF_YOURS = "This is not one of your unused recovery codes."
 TOO_LATE = "An authenticator was enrolled in another window. Log on with that one."
 
 
@@ -105,10 +107,10 @@ class TestEnrolment:
         assert {*Session.objects.values_list("session_key", flat=True)} == {kept, anothers}
         found = Authenticator.objects.get(user=owner)
         assert (found, found.created_at, found.last_used_at) == (new, NOON, NOON)
-        assert [*Entry.objects.filter(account=owner, at=NOON).order_by("number").values_list("kind", "detail")] == [
-            (Kind.FACTOR_REMOVED, "Authenticator app of owner"),
-            (Kind.FACTOR_ADDED, "Authenticator app of owner"),
-            (Kind.RECOVERY_CODES_MADE, "of owner"),
+        assert [*Entry.objects.filter(account=owner, at=NOON).order_by("number").values_list("kind", "params")] == [
+            (Kind.FACTOR_REMOVED, {"user": "owner", "factor": "totp"}),
+            (Kind.FACTOR_ADDED, {"user": "owner", "factor": "totp"}),
+            (Kind.RECOVERY_CODES_CREATED, {"user": "owner"}),
         ]
 
     def test_a_rotation_of_the_vault_meanwhile_stays(self, owner: Enrolled) -> None:
@@ -167,21 +169,21 @@ class TestCodes:
             authenticate(owner, code(secret, ahead=steps))
 
     @pytest.mark.parametrize(
-        ("given", "said", "factor"),
+        ("given", "said", "recorded"),
         [
             *((given, MALFORMED, None) for given in ("", "abcdef", "12345", "1234567", "１２３４５６", "+12345")),
             *(("a" * signs, MALFORMED, None) for signs in (23, 25)),
-            ("000000", WRONG, "Authenticator app"),
-            ("a" * 24, NONE_OF_YOURS, "Recovery codes"),
+            ("000000", WRONG, ("totp", "wrong")),
+            ("a" * 24, NONE_OF_YOURS, ("recovery-code", "unknown-recovery-code")),
         ],
     )
     def test_a_refusal_says_what_to_do_and_a_guess_is_written_down(
-        self, owner: Enrolled, given: str, said: str, factor: str | None
+        self, owner: Enrolled, given: str, said: str, recorded: tuple[str, str] | None
     ) -> None:
         with pytest.raises(CodeRefused, match=whole(said)):
             authenticate(owner, given)
-        written = Entry.objects.filter(account=owner, kind=Kind.CODE_REFUSED).values_list("factor", "detail")
-        assert [*written] == ([(factor, said)] if factor else [])
+        written = Entry.objects.filter(account=owner, kind=Kind.CODE_REFUSED).values_list("factor", "params__reason")
+        assert [*written] == ([recorded] if recorded else [])
 
     @pytest.mark.parametrize(
         "spend",
@@ -256,7 +258,7 @@ class TestCodes:
         pending = Authenticator.pending(user)
         with pytest.raises(CodeRefused, match=whole(MALFORMED)):
             authenticate(user, code(pending.secret_text))
-        assert pending.address.startswith("otpauth://totp/API%20Key%20Console%3Aunconfirmed?secret=")
+        assert pending.uri.startswith("otpauth://totp/API%20Key%20Console%3Aunconfirmed?secret=")
 
     def test_django_otp_asks_the_same_question(self, recovery: RecoveryCodes, codes: Iterator[str]) -> None:
         assert recovery.verify_token(next(codes).replace("-", ""))

@@ -34,7 +34,7 @@ def test_it_answers_what_the_contract_says(asked: Gate | GateHere) -> None:
     absolute = (b"http://gate/verify", b"http://gate/verify/v1", b"http://gate/verify/http://other/x?y=/z")
     for path in (b"/verify?with=query", b"/verify/v1/collections", b"/verify?a=1?b", *absolute):
         assert asked.ask(TOKEN + sent, path=path)[0] == 200
-    key.delete()
+    key.revoke()
     assert refusal(asked.ask(TOKEN + sent)) == "deleted"
     assert refusal(asked.ask(TOKEN + keyformat.new_secret().encode())) == "unknown"
 
@@ -94,7 +94,7 @@ def metrics(gate: Gate) -> dict[str, float]:
 @pytest.mark.no_mutants
 def test_its_metrics_are_of_all_workers(gate: Gate) -> None:
     secret, (gone, deleted) = new_key()[1], new_key()
-    gone.delete()
+    gone.revoke()
     before = metrics(gate)
     for sent in (secret, secret, secret, deleted, keyformat.new_secret(), "nonsense", ""):
         gate.status(sent)

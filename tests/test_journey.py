@@ -5,7 +5,7 @@ import re
 import pytest
 from django.test import Client
 
-from console.management.commands.createroot import create_root
+from console.operators import create_root
 from tests.support.person import code, element, fields
 
 

@@ -10,10 +10,13 @@ import pytest
 from django.test import Client
 
 from apikeys.keys import format as keyformat
-from apikeys.models import ApiKey, KeyDeleted, Usage
-from console.factors.authentication import SecurityForm
+from apikeys.keys.models import KeyDeleted
+from apikeys.models import ApiKey, Usage
+from console.factors.authentication import authenticate
 from console.factors.models import Authenticator
-from console.ledger.models import Entry, Kind
+from console.ledger.kinds import Kind
+from console.ledger.models import Entry
+from console.origin import Actor, ActorKind, Origin, acting
 from console.vault import VaultError
 from tests.support.person import code
 from tests.support.world import Enrolled, verified_client
@@ -61,10 +64,10 @@ def test_create_is_idempotent(owner: Enrolled, mine: Client) -> None:
     again = create(mine, request_id)
     assert again.status_code == 409
     made = keyformat.hint(first.context["secret"])
-    said = f"This request has created the key {made} already. Use View to see it.</p>"
+    said = f"This request has already created the API key {made}. Select View to see it.</p>"
     assert said in text(again)
-    owner.api_keys.get().delete()
-    assert f"the key {made} already. It is deleted since.</p>" in text(create(mine, request_id))
+    owner.api_keys.get().revoke()
+    assert f"the API key {made}, which has been deleted since.</p>" in text(create(mine, request_id))
     assert first.context["secret"] not in text(again)
     assert owner.api_keys.count() == 1
 
@@ -132,7 +135,7 @@ def test_the_code_of_the_log_on_does_not_serve_again(owner: Enrolled, key: ApiKe
     assert browser.post("/login/verify/", {"otp_token": given}).status_code == 302
     response = browser.post(f"/api-keys/{key.id}/view/", {"otp_token": given})
     assert response.status_code == 422
-    assert "used already; wait for the next one" in text(response)
+    assert "already been used. Wait for the next one" in text(response)
 
 
 def test_delete_confirms_then_authenticates(mine: Client, key: ApiKey, codes: Iterator[str]) -> None:
@@ -145,18 +148,18 @@ def test_delete_confirms_then_authenticates(mine: Client, key: ApiKey, codes: It
     assert ApiKey.objects.active().count() == 1
     response = mine.post(address, {"otp_token": next(codes)}, follow=True)
     assert response.redirect_chain == [("/api-keys/", 302)]
-    assert "is deleted" in text(response)
+    assert "has been deleted" in text(response)
     assert not ApiKey.objects.active().exists()
 
 
 def test_deleting_keeps_the_trace_and_drops_the_secret(key: ApiKey) -> None:
-    key.delete()
+    key.revoke()
     kept = ApiKey.objects.get(pk=key.pk)
     assert kept.deleted_at and kept.digest and kept.sealed_secret is None
     with pytest.raises(KeyDeleted):
         kept.reveal()
     with pytest.raises(KeyDeleted):
-        key.delete()
+        key.revoke()
 
 
 def test_deleted_keys_are_listed_with_the_calls_that_were_refused_since(key: ApiKey, owner: Enrolled) -> None:
@@ -164,9 +167,9 @@ def test_deleted_keys_are_listed_with_the_calls_that_were_refused_since(key: Api
     for hours, refused in ((0, 3), (1, 1), (2, 0)):
         hour = first + timedelta(hours=hours)
         Usage.objects.create(key=key, hour=hour, accepted=5, refused=refused)
-    key.delete()
+    key.revoke()
     last = ApiKey.objects.issue(owner, uuid.uuid4())[0]
-    last.delete()
+    last.revoke()
     listed: list[Any] = list(ApiKey.objects.deleted())
     assert [(one.pk, one.refused, one.last_refused) for one in listed] == [
         (last.pk, None, None),
@@ -176,52 +179,53 @@ def test_deleted_keys_are_listed_with_the_calls_that_were_refused_since(key: Api
 
 def test_each_act_is_in_the_ledger_once(owner: Enrolled, key: ApiKey) -> None:
     key.reveal()
-    key.delete(detail="by chance", who="somebody")
+    with acting(Origin(lambda: Actor(ActorKind.USER, "somebody"))):
+        key.revoke()
     rows = Entry.objects.exclude(key_id=None).order_by("number")
-    assert list(rows.values_list("kind", "key_id", "key", "who", "detail")) == [
-        (Kind.KEY_CREATED, key.pk, key.hint, "the command line", ""),
-        (Kind.KEY_VIEWED, key.pk, key.hint, "the command line", ""),
-        (Kind.KEY_DELETED, key.pk, key.hint, "somebody", "by chance"),
+    assert list(rows.values_list("kind", "key_id", "key", "actor", "who")) == [
+        (Kind.KEY_CREATED, key.pk, key.hint, "command", ""),
+        (Kind.KEY_VIEWED, key.pk, key.hint, "command", ""),
+        (Kind.KEY_DELETED, key.pk, key.hint, "user", "somebody"),
     ]
-    another = ApiKey.objects.issue(owner, uuid.uuid4())[0]
-    another.delete()
-    assert list(Entry.objects.values_list("who", "detail")[:1]) == [("the command line", "")]
+    leaked = ApiKey.objects.issue(owner, uuid.uuid4())[0]
+    leaked.revoke("leaked")
+    assert [entry.kind for entry in Entry.objects.filter(key_id=leaked.pk)] == [Kind.KEY_LEAKED, Kind.KEY_CREATED]
 
 
-@pytest.mark.parametrize(("field", "why"), [("digest", "is another's."), ("sealed_secret", "cannot be opened.")])
+@pytest.mark.parametrize(
+    ("field", "why"), [("digest", "belongs to another secret."), ("sealed_secret", "cannot be opened.")]
+)
 def test_what_was_changed_from_outside_is_in_the_ledger(key: ApiKey, field: str, why: str) -> None:
     ApiKey.objects.filter(pk=key.pk).update(**{field: b"0" * 32})
     with pytest.raises(VaultError, match=why):
         key.reveal()
     entry = Entry.objects.get(kind=Kind.KEY_DAMAGED)
-    assert (entry.key_id, entry.key) == (key.pk, key.hint) and entry.detail.endswith(f" of {key.place} {why}")
+    assert (entry.key_id, entry.key) == (key.pk, key.hint)
 
 
 @pytest.mark.parametrize("action", ["view", "delete"])
 def test_a_key_deleted_in_another_window_says_so(mine: Client, key: ApiKey, action: str, codes: Iterator[str]) -> None:
-    key.delete()
+    key.revoke()
     for response in (
         mine.get(f"/api-keys/{key.id}/{action}/"),
         mine.post(f"/api-keys/{key.id}/{action}/", {"otp_token": next(codes)}),
     ):
         assert response.status_code == 404
-        assert "This key is deleted already" in text(response)
+        assert "This API key has already been deleted" in text(response)
 
 
 @pytest.mark.parametrize("action", ["view", "delete"])
 def test_a_key_deleted_while_the_code_is_checked_says_so(
     mine: Client, key: ApiKey, action: str, codes: Iterator[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    authenticate = SecurityForm.authenticate
+    def meanwhile(user: Enrolled, code: str) -> object:
+        ApiKey.objects.get(pk=key.pk).revoke()
+        return authenticate(user, code)
 
-    def meanwhile(form: SecurityForm, user: Enrolled) -> object:
-        ApiKey.objects.get(pk=key.pk).delete()
-        return authenticate(form, user)
-
-    monkeypatch.setattr(SecurityForm, "authenticate", meanwhile)
+    monkeypatch.setattr("console.pages.secured.authenticate", meanwhile)
     response = mine.post(f"/api-keys/{key.id}/{action}/", {"otp_token": next(codes)})
     assert response.status_code == 404
-    assert "This key is deleted already" in text(response)
+    assert "This API key has already been deleted" in text(response)
 
 
 def test_a_moved_secret_opens_nowhere_and_shows_nothing(
@@ -232,4 +236,4 @@ def test_a_moved_secret_opens_nowhere_and_shows_nothing(
     mine.raise_request_exception = False
     response = mine.post(f"/api-keys/{key.id}/view/", {"otp_token": next(codes)})
     assert response.status_code == 500
-    assert secret not in text(response) and "changed from outside" in text(response)
+    assert secret not in text(response) and "modified outside the console" in text(response)

@@ -12,8 +12,10 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from pytest_django import Settings
 
-from apikeys.models import ApiKey, day_of
+from apikeys.keys.limits import day_of
+from apikeys.models import ApiKey
 from console.models import User
+from console.operators import set_active
 from tests.support.person import Person, fields
 from tests.support.servers import Server
 from tests.support.world import Enrolled
@@ -25,7 +27,7 @@ def issue(account: Enrolled) -> ApiKey:
 
 def use_up_the_day(account: Enrolled) -> None:
     for _ in range(10):
-        issue(account).delete()
+        issue(account).revoke()
     with pytest.raises(ValidationError, match="You have created 10 of 10 API keys today"):
         issue(account)
 
@@ -37,7 +39,7 @@ class TestBoundary:
         with pytest.raises(ValidationError, match="You have 3 of 3 API keys"):
             issue(owner)
         issue(other)
-        keys[0].delete()
+        keys[0].revoke()
         issue(owner)
 
     def test_the_tenth_creation_is_made_and_the_eleventh_is_not(self, owner: Enrolled, other: Enrolled) -> None:
@@ -64,10 +66,10 @@ class TestBoundary:
         assert (theirs.max_active, theirs.max_created) == (3, 10)
 
     def test_who_can_have_no_key_is_told_why(self, ram_user: Enrolled, other: Enrolled) -> None:
-        other.set_active(False)
+        set_active(other, False)
         for user, why in (
             (ram_user, "Only a root account can have API keys."),
-            (other, "This account is disabled. Ask your operator."),
+            (other, "This account is disabled. Contact your operator."),
         ):
             with pytest.raises(ValidationError) as refused:
                 issue(user)
@@ -125,10 +127,10 @@ class TestDay:
     @pytest.mark.parametrize(
         ("zone", "now", "said"),
         [
-            ("UTC", "2026-06-01T20:58", "at 00:00 UTC, in 3 h"),
-            ("UTC", "2026-06-01T23:35", "at 00:00 UTC, in 25 min"),
-            ("Europe/Berlin", "2026-06-01T12:00", "at 00:00 CEST, in 10 h"),
-            ("Africa/Cairo", "2026-04-23T12:00", "at 01:00 EEST, in 10 h"),
+            ("UTC", "2026-06-01T20:58", "at 00:00 UTC, in 3 hours"),
+            ("UTC", "2026-06-01T23:35", "at 00:00 UTC, in 25 minutes"),
+            ("Europe/Berlin", "2026-06-01T12:00", "at 00:00 CEST, in 10 hours"),
+            ("Africa/Cairo", "2026-04-23T12:00", "at 01:00 EEST, in 10 hours"),
         ],
     )
     def test_the_page_says_when(self, owner: Enrolled, settings: Settings, zone: str, now: str, said: str) -> None:

@@ -203,8 +203,8 @@ NOBODYS = [digest(str(n)) for n in range(MAX_DIGEST_KEYS)]
 @only_postgres
 def test_calls_that_come_together_get_an_answer_each(asking: Asking) -> None:
     active, deleted, disabled = (new_key()[0] for _ in range(3))
-    deleted.delete()
-    ApiKey.objects.filter(pk=disabled.pk).update(disabled=True)
+    deleted.revoke()
+    ApiKey.objects.filter(pk=disabled.pk).update(account_disabled=True)
     questions: list[list[bytes]] = []
     answers: list[Answer] = []
     for count in range(1, MAX_DIGEST_KEYS + 1):
@@ -221,9 +221,9 @@ def test_calls_that_come_together_get_an_answer_each(asking: Asking) -> None:
 @only_postgres
 def test_each_change_is_seen_at_once(asking: Asking, key: ApiKey) -> None:
     for disabled in (False, True, False):
-        ApiKey.objects.filter(pk=key.pk).update(disabled=disabled)
+        ApiKey.objects.filter(pk=key.pk).update(account_disabled=disabled)
         assert asking.ask(of(key)) == [found(key, not disabled)]
-    key.delete()
+    key.revoke()
     assert asking.ask(of(key)) == [found(key, False)]
 
 

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apikeys.metering.counter import HOUR, SUFFIX, Calls, read_calls, unpacked
-from apikeys.models import FoldedFile
+from apikeys.usage.models import FoldedFile
 
 logger = logging.getLogger(__name__)
 

@@ -44,7 +44,7 @@ def enrolled(name: str, **fields: object) -> Enrolled:
 def verified_client(user: User, **options: bool) -> Client:
     """A browser in which `user` has passed both steps of the log-on."""
     client = Client(**options)  # type: ignore[arg-type]
-    client.force_login(user, backend="console.factors.authentication.PasswordBackend")
+    client.force_login(user, backend="console.security.PasswordBackend")
     session = client.session
     session["otp_device_id"] = Authenticator.objects.get(user=user).persistent_id
     session.save()
