@@ -47,7 +47,7 @@ class TestUsage:
 
     def test_a_chart_of_nothing_says_so(self, mine: Client) -> None:
         page = mine.get("/api-keys/usage/").content.decode()
-        assert "No key was called." in page and "0 accepted, 0 refused" in page
+        assert "there were no calls in this period" in page and "0 accepted, 0 refused" in page
 
     def test_one_key_alone_and_nobody_elses(self, owner: Enrolled, other: Enrolled) -> None:
         key = key_with_calls(owner, (hours_ago(1), 5, 0))
@@ -107,7 +107,7 @@ class TestUsage:
         page = " ".join(verified_client(owner).get(f"/api-keys/{key.pk}/delete/").content.decode().split())
         assert "<dt>Last call</dt><dd>2026-06-10 12:00 UTC</dd>" in page
         assert "<dt>Calls in the last 24 hours</dt><dd>5</dd>" in page, "with all of the hour that began before them"
-        assert "the last of each hour</dt><dd>192.0.2.0, 192.0.2.24, 192.0.2.26</dd>" in page
+        assert "(the last caller in each hour)</dt><dd>192.0.2.0, 192.0.2.24, 192.0.2.26</dd>" in page
 
     def test_calls_that_a_deleted_key_still_gets_are_listed(self, owner: Enrolled) -> None:
         key = key_with_calls(owner, (hours_ago(2), 9, 4), (hours_ago(1), 0, 1))
