@@ -209,6 +209,7 @@ DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", "console@localhost")
 LANGUAGE_CODE = "en"
 TIME_ZONE = env.str("TIME_ZONE", "UTC")
 USE_I18N = True
+LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_TZ = True
 
 STATIC_URL = "/static/"

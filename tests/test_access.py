@@ -68,7 +68,7 @@ def test_an_id_of_no_key_and_no_id_are_not_there(mine: Client) -> None:
     for address in (f"/api-keys/{KEY}/view/", "/api-keys//view/", "/api-keys/1/delete/", "/api-keys/%00/view/"):
         response = mine.get(address)
         assert response.status_code == 404
-        assert "There is nothing at this address" in response.content.decode()
+        assert "This page does not exist" in response.content.decode()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_wrong_method_is_answered_in_the_consoles_clothes(mine: Client, meth
     response = getattr(mine, method)(address)
     assert response.status_code == 405
     assert response.headers["Allow"]
-    assert "cannot be opened this way" in response.content.decode()
+    assert "This page cannot be opened directly." in response.content.decode()
 
 
 @pytest.mark.parametrize("address", [address for address in addresses(KEY) if address != "/leaked-keys"])

@@ -28,7 +28,7 @@ def test_filters(world: World) -> None:
     assert [entry.key_id for entry in of_key.context["object_list"]] == [world.key.pk]
     assert len(world.browser.get("/activity/?kind=nonsense&key=nonsense").context["object_list"]) > 2
     empty = world.browser.get("/activity/", {"kind": "user.locked_out"}).content.decode()
-    assert "Nothing here." in empty
+    assert "No events match the filters." in empty
 
 
 def test_pages_keep_the_filter(world: World) -> None:

@@ -40,7 +40,7 @@ def key(owner: Enrolled) -> ApiKey:
 
 def test_an_empty_list_says_what_to_do(mine: Client) -> None:
     page = text(mine.get("/api-keys/"))
-    assert "You have no API key." in page
+    assert "You have no API keys." in page
     assert "0 of 3" in page and "10 of 10" in page
     assert "resets at 00:00 UTC, in " in page
 
@@ -51,7 +51,7 @@ def test_create_shows_the_key_once_with_the_warnings(owner: Enrolled, mine: Clie
     secret = response.context["secret"]
     assert keyformat.well_formed(secret)
     assert text(response).count(secret) == 1
-    assert "Keep the key secret" in text(response) and "Call only from the server side" in text(response)
+    assert "keep them secure" in text(response) and "Make API calls only from the server side." in text(response)
     assert "no-store" in response.headers["Cache-Control"]
     page = text(mine.get("/api-keys/"))
     assert secret not in page and keyformat.hint(secret) in page
@@ -141,7 +141,7 @@ def test_the_code_of_the_log_on_does_not_serve_again(owner: Enrolled, key: ApiKe
 def test_delete_confirms_then_authenticates(mine: Client, key: ApiKey, codes: Iterator[str]) -> None:
     address = f"/api-keys/{key.id}/delete/"
     page = text(mine.get(address))
-    assert "Confirm Deletion" in page and "every call that uses it is refused" in page
+    assert "Confirm Deletion" in page and "all subsequent API calls that use the key will be denied" in page
     assert "otp_token" not in page
     page = text(mine.get(f"{address}?confirmed=1"))
     assert "otp_token" in page and "Confirm Deletion" not in page

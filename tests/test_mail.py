@@ -88,7 +88,7 @@ def test_of_a_new_address_the_old_one_is_told_too(world: World) -> None:
     told = {sent.to[0]: sent.body for sent in mail.outbox}
     assert "The email address of the account was changed.\nTo new@example.org." in told["owner@example.org"]
     assert told.keys() == {"owner@example.org", "new@example.org"}
-    assert "goes to new@example.org" in world.browser.get("/security/").content.decode()
+    assert "are sent to new@example.org" in world.browser.get("/security/").content.decode()
 
 
 def test_what_is_no_address_changes_nothing(world: World) -> None:
@@ -101,7 +101,7 @@ def test_what_is_no_address_changes_nothing(world: World) -> None:
 
 def test_without_an_address_the_owner_is_told_that_nobody_is(world: World) -> None:
     assert world.browser.post("/security/email/", {"password": PASSWORD, "otp_token": world.code}).status_code == 302
-    assert "nobody is told" in world.browser.get("/security/").content.decode()
+    assert "You are not notified" in world.browser.get("/security/").content.decode()
     delete(world)
     assert not Email.objects.exclude(to="owner@example.org").exists()
 

@@ -55,7 +55,7 @@ class TestInvitations:
         assert weak.status_code == 422 and "at least 15 characters" in weak.content.decode()
         assert browser.post(link, {"new_password": PASSWORD}).headers["Location"] == "/login/"
         for answer in (browser.get(link), browser.post(link, {"new_password": "another long sentence"})):
-            assert answer.status_code == 410 and "This link is over" in answer.content.decode()
+            assert answer.status_code == 410 and "This link is no longer valid" in answer.content.decode()
         user = User.objects.get(username="newcomer")
         assert user.check_password(PASSWORD) and user.is_root_account and not user.is_staff
         kinds = Entry.objects.filter(account=user).order_by("number").values_list("kind", "who")

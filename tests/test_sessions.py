@@ -79,7 +79,7 @@ class TestTheirPage:
         browser = log_on(codes, HTTP_USER_AGENT="Firefox", REMOTE_ADDR="192.0.2.1")
         log_on(codes, HTTP_USER_AGENT="Chromium", REMOTE_ADDR="2001:db8::1")
         page = browser.get("/security/sessions/").content.decode()
-        for shown in ("Firefox", "192.0.2.1", "Chromium", "2001:db8::1", "this one"):
+        for shown in ("Firefox", "192.0.2.1", "Chromium", "2001:db8::1", "This session"):
             assert shown in page
         keys = Session.objects.values_list("session_key", flat=True)
         assert not any(key in page for key in keys)

@@ -47,7 +47,7 @@ class TestUsage:
 
     def test_a_chart_of_nothing_says_so(self, mine: Client) -> None:
         page = mine.get("/api-keys/usage/").content.decode()
-        assert "No key was called." in page and "0 accepted, 0 refused" in page
+        assert "there were no calls in this period" in page and "0 accepted, 0 refused" in page
 
     def test_one_key_alone_and_nobody_elses(self, owner: Enrolled, other: Enrolled) -> None:
         key = key_with_calls(owner, (hours_ago(1), 5, 0))
@@ -107,7 +107,17 @@ class TestUsage:
         page = " ".join(verified_client(owner).get(f"/api-keys/{key.pk}/delete/").content.decode().split())
         assert "<dt>Last call</dt><dd>2026-06-10 12:00 UTC</dd>" in page
         assert "<dt>Calls in the last 24 hours</dt><dd>5</dd>" in page, "with all of the hour that began before them"
-        assert "the last of each hour</dt><dd>192.0.2.0, 192.0.2.24, 192.0.2.26</dd>" in page
+        assert "<dt>Callers in the last 7 days</dt><dd>192.0.2.0, 192.0.2.24, 192.0.2.26<br>" in page
+
+    @pytest.mark.parametrize(("callers", "rest"), [(0, "None"), (5, "192.0.2.4"), (6, "192.0.2.4, and 1 more")])
+    def test_of_many_callers_the_latest_five_are_named(self, owner: Enrolled, callers: int, rest: str) -> None:
+        key = key_with_calls(owner, *((hours_ago(n), 1, 0) for n in range(callers)))
+        for n in range(callers):
+            key.usage.filter(hour=hours_ago(n)).update(last_call_at=hours_ago(n), last_call_from=f"192.0.2.{n}")
+        page = verified_client(owner).get(f"/api-keys/{key.pk}/delete/").content.decode()
+        assert ("Only the last caller in each hour is recorded." in page) is (callers > 0)
+        named = ", ".join([*(f"192.0.2.{n}" for n in range(min(callers, 4))), rest])
+        assert re.search(rf"<dd>{re.escape(named)}(<br>|</dd>)", page)
 
     def test_calls_that_a_deleted_key_still_gets_are_listed(self, owner: Enrolled) -> None:
         key = key_with_calls(owner, (hours_ago(2), 9, 4), (hours_ago(1), 0, 1))
