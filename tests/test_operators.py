@@ -1,11 +1,11 @@
 """What operators can do, and what they can never see."""
 
-import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import time_machine
@@ -18,6 +18,7 @@ from console.factors.models import Authenticator, RecoveryCodes
 from console.ledger.models import Entry, Kind
 from console.models import User
 from console.pages.invitation import invite
+from tests.support import html
 from tests.support.gates import Gate, new_key
 from tests.support.person import PASSWORD
 from tests.support.world import Enrolled, enrolled, verified_client
@@ -40,8 +41,7 @@ def add(operator: Client, **fields: object) -> Any:
 
 
 def link_in(answer: Any) -> str:
-    (link,) = re.findall(r'class="invitation">http://[^/]+([^<]+)<', answer.content.decode())
-    return str(link)
+    return urlsplit(html.text(answer.content, ".invitation")).path
 
 
 class TestInvitations:
