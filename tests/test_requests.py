@@ -7,6 +7,7 @@ from tests.support import html
 from tests.support.person import Person, fields
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.once
 CHARSETS = ["rot13", "base64", "hex", "zlib", "idna", "punycode", "undefined", "unicode_escape", "utf-16", "nonsense"]
 TYPES = [*(f"text/plain; charset={name}" for name in CHARSETS), "text/plain; x*=bogus''%ff", "é", "multipart/form-data"]
 

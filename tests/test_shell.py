@@ -12,6 +12,7 @@ from tests.support.addresses import OPEN, PASSWORD_ONLY
 from tests.support.person import NAME, PASSWORD, fields
 from tests.support.servers import Server, running
 
+pytestmark = pytest.mark.once
 HEADERS = {
     "strict-transport-security": "max-age=31536000; includeSubDomains",
     "x-content-type-options": "nosniff",
