@@ -18,6 +18,7 @@ from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.origin import Actor, ActorKind, Origin, acting
 from console.vault import VaultError
+from tests.support import html
 from tests.support.person import code
 from tests.support.world import Enrolled, verified_client
 
@@ -64,10 +65,11 @@ def test_create_is_idempotent(owner: Enrolled, mine: Client) -> None:
     again = create(mine, request_id)
     assert again.status_code == 409
     made = keyformat.hint(first.context["secret"])
-    said = f"This request has already created the API key {made}. Select View to see it.</p>"
-    assert said in text(again)
+    said = f"This request has already created the API key {made}. Select View to see it."
+    assert html.text(again.content, "[role=alert]") == said
     owner.api_keys.get().revoke()
-    assert f"the API key {made}, which has been deleted since.</p>" in text(create(mine, request_id))
+    said = f"This request has already created the API key {made}, which has been deleted since."
+    assert html.text(create(mine, request_id).content, "[role=alert]") == said
     assert first.context["secret"] not in text(again)
     assert owner.api_keys.count() == 1
 
@@ -84,7 +86,8 @@ def test_a_fourth_key_is_refused_with_the_reason_where_the_button_stays(owner: E
     for _ in range(3):
         assert create(mine).status_code == 200
     page = text(mine.get("/api-keys/"))
-    assert 'aria-disabled="true"' in page and "first delete an existing key" in page
+    assert html.attribute(page, "form[action='/api-keys/create/'] button", "aria-disabled") == "true"
+    assert "first delete an existing key" in page
     response = create(mine)
     assert response.status_code == 409
     assert "You have 3 of 3 API keys" in text(response)
@@ -114,7 +117,7 @@ def test_a_wrong_code_gets_the_dialog_again_and_changes_nothing(
     response = mine.post(f"/api-keys/{key.id}/{action}/", {"otp_token": wrong, "unknown": "field"})
     assert response.status_code == 422
     page = text(response)
-    assert "<dialog open" in page and "Verify" in page and 'class="errorlist"' in page
+    assert "Verify" in html.text(page, "dialog[open] form") and html.text(page, "dialog[open] .errorlist")
     assert key.reveal() not in page
 
 

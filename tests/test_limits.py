@@ -1,6 +1,5 @@
 """Three active keys, ten creations a day: the boundary, the day's edges, and many at once."""
 
-import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -153,5 +152,5 @@ def test_thirty_two_creations_at_once_make_three_keys(server: Server) -> None:
         with ThreadPoolExecutor(32) as threads:
             answers = list(threads.map(create, range(32)))
         assert sorted(status for status, _ in answers) == [200] * 3 + [409] * 29
-        assert all(re.search("3 of 3 API keys", page) for status, page in answers if status == 409)
+        assert all("3 of 3 API keys" in page for status, page in answers if status == 409)
         assert len(owner.key_ids()) == 3

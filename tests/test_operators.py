@@ -1,11 +1,11 @@
 """What operators can do, and what they can never see."""
 
-import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import time_machine
@@ -19,6 +19,7 @@ from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
 from console.operators import invite, set_active
+from tests.support import html
 from tests.support.gates import Gate, new_key
 from tests.support.person import PASSWORD
 from tests.support.world import Enrolled, enrolled, verified_client
@@ -41,8 +42,7 @@ def add(operator: Client, **fields: object) -> Any:
 
 
 def link_in(answer: Any) -> str:
-    (link,) = re.findall(r'class="invitation">http://[^/]+([^<]+)<', answer.content.decode())
-    return str(link)
+    return urlsplit(html.text(answer.content, ".invitation")).path
 
 
 class TestInvitations:
