@@ -5,6 +5,7 @@ import signal
 from typing import Any
 
 from console import logs
+from console.proxies import TrustedProxies
 
 workers = int(os.environ.get("CONSOLE_WORKERS", 2))
 worker_class = "gthread"
@@ -15,7 +16,7 @@ keepalive = 75  # longer than the proxy's in front, which otherwise meets closed
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
 # Whose X-Forwarded-Proto is believed; a Unix socket's is in any case.
-forwarded_allow_ips = ",".join(set(os.environ.get("TRUSTED_PROXIES", "").split(",")) - {"unix"})
+forwarded_allow_ips = ",".join(TrustedProxies.parse(os.environ.get("TRUSTED_PROXIES", "")).as_seen())
 logconfig_dict = logs.CONFIG
 
 

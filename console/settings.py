@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import make_conninfo
 
 from console import logs
+from console.proxies import TrustedProxies
 from console.vault import Vault
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -222,8 +223,11 @@ STORAGES = {
 
 LOGGING = logs.CONFIG
 
-# Whose word for a caller's address is taken (the last of X-Forwarded-For); "unix" for a Unix socket.
-TRUSTED_PROXIES: list[str] = env.list("TRUSTED_PROXIES", default=[])
+# Whose word for a caller's address is taken.
+try:
+    TRUSTED_PROXIES = TrustedProxies.parse(env.str("TRUSTED_PROXIES", ""))
+except ValueError as error:
+    raise ImproperlyConfigured(f"TRUSTED_PROXIES: {error}") from error
 
 # Past so many connections a worker of the gate answers 503.
 GATE_MAX_CONNECTIONS = env.int("GATE_MAX_CONNECTIONS", 4096)
