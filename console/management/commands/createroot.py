@@ -1,10 +1,10 @@
 """Make a root account."""
 
-import os
 import secrets
 from argparse import ArgumentParser
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
@@ -48,7 +48,7 @@ class Command(BaseCommand):
         parser.add_argument("--operator", action="store_true", help="may use the operators' site too")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        given = os.environ.get("CONSOLE_ROOT_PASSWORD", "")
+        given = settings.ENVIRONMENT.root_password
         if given and (why := weakness(options["name"], given)):
             raise CommandError(why)
         try:
