@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from enum import Enum
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,6 +19,7 @@ from console.factors.models import Authenticator
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.origin import Actor, ActorKind, Origin, acting
+from console.proxies import caller_address
 from console.sessions import store as sessions
 
 View = Callable[..., Any]
@@ -44,15 +44,9 @@ def user_of(request: HttpRequest) -> User:
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """The caller's IP address: what a trusted proxy says it is, else the connection's; None where there is none."""
-    address = request.META.get("REMOTE_ADDR") or "unix"
-    if address in settings.TRUSTED_PROXIES:
-        address = request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
-    try:
-        ip = ip_address(address.partition("%")[0])
-        return str(getattr(ip, "ipv4_mapped", None) or ip)  # as the database stores it
-    except ValueError:
-        return None
+    """The caller's IP address, as the database stores it; None on a Unix socket whose proxy names none."""
+    peer, forwarded_for = (request.META.get(name, "") for name in ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR"))
+    return caller_address(peer, forwarded_for, settings.TRUSTED_PROXIES) or None
 
 
 def next_path(request: HttpRequest) -> str:

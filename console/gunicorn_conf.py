@@ -4,9 +4,10 @@ import os
 import signal
 from typing import Any
 
-from console import logs
+from console import environment, logs
 
-workers = int(os.environ.get("CONSOLE_WORKERS", 2))
+ENVIRONMENT = environment.read_or_exit()
+workers = ENVIRONMENT.console_workers
 worker_class = "gthread"
 threads = 8
 timeout = 60
@@ -15,7 +16,7 @@ keepalive = 75  # longer than the proxy's in front, which otherwise meets closed
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
 # Whose X-Forwarded-Proto is believed; a Unix socket's is in any case.
-forwarded_allow_ips = ",".join(set(os.environ.get("TRUSTED_PROXIES", "").split(",")) - {"unix"})
+forwarded_allow_ips = ",".join(ENVIRONMENT.trusted_proxies.as_seen())
 logconfig_dict = logs.CONFIG
 
 

@@ -6,6 +6,7 @@ from pytest_django import Settings
 
 from console.factors.models import RecoveryCodes
 from console.ledger.models import Entry
+from console.proxies import TrustedProxies
 from tests.support import html
 from tests.support.actions import create
 from tests.support.person import PASSWORD
@@ -60,11 +61,9 @@ def test_what_a_browser_says_of_itself_is_text(world: World) -> None:
         assert not html.select(page, "main script"), address
 
 
-@pytest.mark.parametrize(("proxies", "address"), [([], "192.0.2.1"), (["192.0.2.1"], "203.0.113.7")])
-def test_the_address_is_what_a_trusted_proxy_says(
-    world: World, settings: Settings, proxies: list[str], address: str
-) -> None:
-    settings.TRUSTED_PROXIES = proxies
+@pytest.mark.parametrize(("proxies", "address"), [("", "192.0.2.1"), ("192.0.2.1", "203.0.113.7")])
+def test_the_address_is_what_a_trusted_proxy_says(world: World, settings: Settings, proxies: str, address: str) -> None:
+    settings.TRUSTED_PROXIES = TrustedProxies.parse(proxies)
     world.browser.defaults |= {"REMOTE_ADDR": "192.0.2.1", "HTTP_X_FORWARDED_FOR": "198.51.100.1, 203.0.113.7"}
     create(world)
     assert Entry.objects.filter(account=world.owner)[0].address == address

@@ -7,6 +7,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -218,12 +219,12 @@ class TestAddingAVersion:
         Vault(vault.partition("=")[2], digest.partition("=")[2])
 
     def test_not_more_than_the_gate_looks_up(
-        self, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self, file: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
     ) -> None:
         keys = OLD[1]
         for _ in range(7):
             keys = new_key(keys)
-        monkeypatch.setenv("DIGEST_KEYS", keys)
+        settings.ENVIRONMENT = replace(settings.ENVIRONMENT, digest_keys=keys)
         file.write_text(f"# kept by hand\n\nVAULT_KEYS={OLD[0]}\nDIGEST_KEYS={keys}\n")
         call_command("rotate_vault", "--add")
         added = file.read_text()

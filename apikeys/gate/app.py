@@ -15,6 +15,7 @@ from apikeys.gate.lookup import Answer, Lookup, PostgresLookup, SqliteLookup
 from apikeys.keys import format as keyformat
 from apikeys.metering.counter import CallCounter
 from console import settings
+from console.proxies import caller_address
 
 Headers = list[tuple[bytes, bytes]]  # names in lower case
 Reply = Callable[[bytes, bytes, bytes], None]  # status line's end, header lines, body
@@ -65,7 +66,7 @@ class Gate:
             self.lookup = PostgresLookup(settings.postgres_conninfo(settings.DATABASES["default"]))
         self.counter = CallCounter(settings.METERING_DIR)
         self.digests = settings.VAULT.digests
-        self.proxies = frozenset(settings.TRUSTED_PROXIES)
+        self.proxies = settings.TRUSTED_PROXIES
         self.told: float | None = None
 
     def close(self) -> None:
@@ -74,12 +75,8 @@ class Gate:
 
     def caller(self, headers: Headers, peer: str) -> str:
         """The caller's address: what a trusted proxy says of it, else the connection's."""
-        address = peer
-        if peer in self.proxies:
-            for name, value in headers:
-                if name == FORWARDED:
-                    address = value.rpartition(b",")[2].strip().decode("latin-1")
-        return address
+        forwarded_for = b",".join(value for name, value in headers if name == FORWARDED).decode("latin-1")
+        return caller_address(peer, forwarded_for, self.proxies)
 
     def tell(self, why: object) -> None:
         """Log why calls are answered 503, now and then."""

@@ -24,6 +24,7 @@ from apikeys.metering.fold import fold_all
 from apikeys.models import ApiKey
 from console import settings
 from console.models import User
+from console.proxies import TrustedProxies
 from tests.support.person import wait_for
 from tests.support.servers import ROOT, free_port
 
@@ -89,9 +90,14 @@ class Gate:
     """gunicorn with the gate's workers, and the process that folds what they count."""
 
     def __init__(
-        self, folder: Path, workers: int = 2, configuration: str = "apikeys.gate.gunicorn_conf", **environment: str
+        self,
+        folder: Path,
+        workers: int = 2,
+        configuration: str = "apikeys.gate.gunicorn_conf",
+        host: str = "127.0.0.1",
+        **environment: str,
     ) -> None:
-        self.port, self.folder, self.configuration = free_port(), folder, configuration
+        self.host, self.port, self.folder, self.configuration = host, free_port(), folder, configuration
         self.environment = os.environ | {
             "CONSOLE_DATA_DIR": str(folder),
             "DATABASE_URL": database_url(),
@@ -102,7 +108,7 @@ class Gate:
         }
 
     def __enter__(self) -> Self:
-        command = ["-m", "gunicorn", "-c", f"python:{self.configuration}", "-b", f"127.0.0.1:{self.port}"]
+        command = ["-m", "gunicorn", "-c", f"python:{self.configuration}", "-b", f"{self.host}:{self.port}"]
         self.master = self.start(*command, "apikeys.gate.app:Gate")
         self.meter = self.start("manage.py", "meter")
         wait_for(lambda: self.answers() and len(self.workers()) == int(self.environment["GATE_WORKERS"]))
@@ -166,7 +172,7 @@ class GateHere:
     def __init__(self, folder: Path, TRUSTED_PROXIES: str = "") -> None:
         self.settings: dict[str, object] = {
             "METERING_DIR": folder / "metering",
-            "TRUSTED_PROXIES": TRUSTED_PROXIES.split(","),
+            "TRUSTED_PROXIES": TrustedProxies.parse(TRUSTED_PROXIES),
             "DATABASES": {"default": connection.settings_dict},
             "SQLITE_FILE": Path(connection.settings_dict["NAME"]) if connection.vendor == "sqlite" else None,
         }

@@ -120,8 +120,9 @@ class Command(BaseCommand):
         file: Path = settings.SECRETS_FILE
         text = file.read_text() if file.exists() else ""
         lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-        for name in ("VAULT_KEYS", "DIGEST_KEYS"):
-            if lines.get(name) != os.environ.get(name):
+        used = {"VAULT_KEYS": settings.ENVIRONMENT.vault_keys, "DIGEST_KEYS": settings.ENVIRONMENT.digest_keys}
+        for name, keys in used.items():
+            if lines.get(name) != keys:
                 raise CommandError(f"{name} does not come from {file}. Add a version where it is set.")
             if name == "VAULT_KEYS" or len(parse_keys(name, lines[name])) < MAX_DIGEST_KEYS:
                 lines[name] = new_key(lines[name])
@@ -134,5 +135,5 @@ class Command(BaseCommand):
             os.fsync(out.fileno())
         new.rename(file)
         self.stdout.write(f"{file} has new versions. Back it up; restart the gates, then the consoles, then rotate.")
-        if lines["DIGEST_KEYS"] == os.environ.get("DIGEST_KEYS"):
+        if lines["DIGEST_KEYS"] == used["DIGEST_KEYS"]:
             self.stdout.write(f"DIGEST_KEYS is unchanged: it has {MAX_DIGEST_KEYS} versions, the maximum.")

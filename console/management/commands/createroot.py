@@ -1,9 +1,9 @@
 """Create a root account."""
 
-import os
 from argparse import ArgumentParser
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         parser.add_argument("--operator", action="store_true", help="may also use the operators' site")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        given = os.environ.get("CONSOLE_ROOT_PASSWORD", "")
+        given = settings.ENVIRONMENT.root_password
         if given and (why := weakness(options["name"], given)):
             raise CommandError(why)
         try:
