@@ -202,9 +202,7 @@ class ApiKey(models.Model):
         with transaction.atomic():
             self.account = ledger.lock(self.account)
             self.created_at = timezone.now()
-            # unnoticed mutants (2): full_clean() takes None for False.
             self.full_clean(validate_unique=False, validate_constraints=False)  # the database keeps those
-            # unnoticed mutants (2): a row with a new primary key is inserted with or without `force_insert`.
             super().save(*args, **kwargs)
             ledger.record(Kind.KEY_CREATED, self.account, key=self)
 
@@ -213,7 +211,6 @@ class ApiKey(models.Model):
         try:
             with transaction.atomic():
                 ledger.record(Kind.KEY_VIEWED, self.account, key=self)
-                # unnoticed mutants (1): None reads the other columns too; they are not used.
                 self.refresh_from_db(fields=["deleted_at", "digest", "sealed_secret"])
                 if self.sealed_secret is None:
                     raise KeyDeleted
