@@ -26,7 +26,7 @@ HOST = "127.0.0.1"
 START_SECONDS = 60
 SERVERS = {
     "Console": ("PORT", 8000, "python:console.gunicorn_conf", "console.wsgi"),
-    "Gate": ("GATE_PORT", 8001, "python:apikeys.gate.gunicorn_conf", "apikeys.gate.app:Gate"),
+    "Gate": ("GATE_PORT", 8001, "python:apikeys.gate.gunicorn_conf", "apikeys.gate.main:gate"),
 }
 
 
