@@ -1,35 +1,50 @@
 PYTHON ?= python3
 INSTALL = $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: run test mutants lint lock sbom bench revocation
+MANAGE = .venv/bin/python manage.py
+COMPILE = .venv/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links pyproject.toml
+SBOM = sbom.json
 
-run: .venv/run
+.PHONY: help run test check fix lint mutants bench revocation lock sbom
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
+
+run: .venv/run ## install and serve the console and the gate
 	@exec .venv/bin/python -m console.start
 
-test: .venv/dev
+test: .venv/dev ## run the tests, on SQLite and on PostgreSQL
 	@exec .venv/bin/python -m tests
 
-# Do the tests notice small changes of what matters most? Needs PostgreSQL.
-mutants: .venv/dev
-	@exec .venv/bin/python -m tests.mutants
+check: lint ## what a commit has to pass: lint, Django's own checks, migrations
+	@$(MANAGE) check --settings tests.support.settings
+	@$(MANAGE) makemigrations --check --dry-run --settings tests.support.settings
 
-# Speed, side by side with others; needs wrk, and PostgreSQL for its rows.
-bench: .venv-bench/ready
-	@exec .venv-bench/bin/python -m bench.speed
+fix: .venv/dev ## mend what the linter can, and format
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
 
-.venv-bench/ready: bench/requirements.txt
-	@echo "Installing into .venv-bench ..."
-	@$(PYTHON) -m venv .venv-bench
-	@.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
-	@touch $@
-
-revocation: .venv/dev
-	@exec .venv/bin/python -m bench.revocation
-
-lint: .venv/dev
+lint: .venv/dev ## ruff and mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+mutants: .venv/dev ## change the code in a thousand small ways: do the tests notice? (needs PostgreSQL)
+	@exec .venv/bin/python -m tests.mutants
+
+bench: .venv-bench/ready ## measure the gate beside other programs (needs wrk; PostgreSQL for its rows)
+	@exec .venv-bench/bin/python -m bench.speed
+
+revocation: .venv/dev ## delete 1,000 keys under load: is a deleted key ever accepted?
+	@exec .venv/bin/python -m bench.revocation
+
+lock: .venv/dev ## renew the pinned requirements from pyproject.toml, with the newest versions that fit
+	$(COMPILE) -o requirements.txt
+	$(COMPILE) --group dev -o requirements-dev.txt
+
+sbom: .venv/dev ## write what an installation is made of, for its auditor (CycloneDX)
+	@PYTHONWARNINGS=ignore .venv/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml -o $(SBOM) requirements.txt
 
 .venv/run: requirements.txt
 	@echo "Installing into .venv ..."
@@ -41,14 +56,8 @@ lint: .venv/dev
 	@$(INSTALL) requirements-dev.txt
 	@touch $@
 
-# Writes both requirements files anew from pyproject.toml, with the newest versions that fit.
-COMPILE = .venv/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header \
-	--no-emit-index-url --no-emit-find-links pyproject.toml
-lock: .venv/dev
-	$(COMPILE) -o requirements.txt
-	$(COMPILE) --group dev -o requirements-dev.txt
-
-# What an installation is made of, for whoever audits it (CycloneDX).
-SBOM = sbom.json
-sbom: .venv/dev
-	@PYTHONWARNINGS=ignore .venv/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml -o $(SBOM) requirements.txt
+.venv-bench/ready: bench/requirements.txt
+	@echo "Installing into .venv-bench ..."
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
+	@touch $@

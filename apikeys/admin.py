@@ -1,12 +1,13 @@
-"""Keys as operators see them: whose they are, and a way to delete a leaked one."""
+"""Keys as operators see them: their account, and a way to delete a leaked one."""
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
-from apikeys.models import ApiKey, KeyDeleted
+from apikeys.keys.models import ApiKey, KeyDeleted
 from console.admin import OperatorsAdmin
-from console.ledger.models import Kind
 
 
 @admin.register(ApiKey)
@@ -15,13 +16,14 @@ class ApiKeyAdmin(OperatorsAdmin):
     search_fields = ("hint", "account__username")
     actions = ("delete_leaked",)
 
-    @admin.action(description="Delete as leaked: refused at once, the owner is told")
+    @admin.action(description=_("Delete as leaked: denied at once, the owner is notified"))
     def delete_leaked(self, request: HttpRequest, chosen: QuerySet[ApiKey]) -> None:
         deleted = 0
         for key in chosen:
             try:
-                key.delete(kind=Kind.KEY_LEAKED, detail="by an operator")
+                key.revoke("leaked")
                 deleted += 1
             except KeyDeleted:
                 continue
-        self.message_user(request, f"{deleted} deleted.")
+        message = ngettext("%(count)s API key deleted.", "%(count)s API keys deleted.", deleted)
+        self.message_user(request, message % {"count": deleted})

@@ -1,4 +1,4 @@
-"""Who may open what: every address is closed until its route says otherwise."""
+"""Who may open what: every URL is closed until its route says otherwise."""
 
 from collections.abc import Callable
 from enum import Enum
@@ -6,14 +6,19 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
 
+from console.accounts import User
 from console.factors.models import Authenticator
-from console.ledger.models import Origin, acting
-from console.models import User
+from console.ledger.kinds import Kind
+from console.ledger.record import record
+from console.origin import Actor, ActorKind, Origin, acting
 from console.proxies import caller_address
 from console.sessions import store as sessions
 
@@ -24,18 +29,7 @@ class Access(Enum):
     ANYONE = "anyone"
     PASSWORD = "password"  # logged on by password, not yet by a factor
     VERIFIED = "verified"
-
-
-def user_of(request: HttpRequest) -> User:
-    """Who is logged on, for a view that nobody reaches without."""
-    assert isinstance(request.user, User)
-    return request.user
-
-
-def client_address(request: HttpRequest) -> str | None:
-    """The caller's address, as the database stores it; None on a Unix socket whose proxy names none."""
-    peer, forwarded_for = (request.META.get(name, "") for name in ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR"))
-    return caller_address(peer, forwarded_for, settings.TRUSTED_PROXIES) or None
+    ROOT = "root"  # verified, and a root account
 
 
 def open_to(access: Access, view: View) -> View:
@@ -43,8 +37,20 @@ def open_to(access: Access, view: View) -> View:
     return view
 
 
-def next_address(request: HttpRequest) -> str:
-    """Where to go after the log-on: `next` where it is an address of this site, else the list of keys."""
+def user_of(request: HttpRequest) -> User:
+    """The user who is logged on, for a view that nobody reaches otherwise."""
+    assert isinstance(request.user, User)
+    return request.user
+
+
+def client_address(request: HttpRequest) -> str | None:
+    """The caller's IP address, as the database stores it; None on a Unix socket whose proxy names none."""
+    peer, forwarded_for = (request.META.get(name, "") for name in ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR"))
+    return caller_address(peer, forwarded_for, settings.TRUSTED_PROXIES) or None
+
+
+def next_path(request: HttpRequest) -> str:
+    """Where to go after the log-on: `next` where it is a page of this site, else the list of keys."""
     wanted = request.POST.get("next") or request.GET.get("next") or ""
     safe = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
     to_log_on = wanted.partition("?")[0] == reverse("console:logon")
@@ -53,7 +59,7 @@ def next_address(request: HttpRequest) -> str:
 
 def log_on_step(request: HttpRequest, after: str) -> HttpResponseRedirect:
     """To the step of the log-on that is missing."""
-    # What was sent is lost, and the step's page says so; only a page can be gone back to.
+    # What was submitted is lost, and the step's page says so; only a page can be returned to.
     query = {"next": after} if request.method in ("GET", "HEAD") else {"ended": "1"}
     if not request.user.is_authenticated:
         step = "console:logon"
@@ -64,15 +70,31 @@ def log_on_step(request: HttpRequest, after: str) -> HttpResponseRedirect:
     return redirect(f"{reverse(step)}?{urlencode(query)}")
 
 
+def refuse_ram_user(request: HttpRequest) -> None:
+    """Raises PermissionDenied; an attempt to change something is recorded."""
+    user = user_of(request)
+    if request.method == "POST":
+        with transaction.atomic():
+            record(Kind.ACCESS_REFUSED, user)
+    raise PermissionDenied(
+        _(
+            "Only the root account can manage API keys and account settings. You are logged on as a RAM user: "
+            "ask the owner of the root account %(account)s."
+        )
+        % {"account": user.root}
+    )
+
+
 class AccessMiddleware:
-    """Asks for the log-on's missing step, and dresses an empty 405."""
+    """Knows the origin of each request, asks for the missing step of the log-on, and renders an empty 405."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         browser = "".join(filter(str.isprintable, request.headers.get("User-Agent", "")))[:200]
-        with acting(Origin(lambda: request.user.get_username(), client_address(request), browser)):
+        origin = Origin(lambda: Actor(ActorKind.USER, request.user.get_username()), client_address(request), browser)
+        with acting(origin):
             response = self.get_response(request)
         if response.status_code == 405:
             allowed = response.headers["Allow"]
@@ -86,7 +108,9 @@ class AccessMiddleware:
         access = getattr(view, "access", Access.VERIFIED)
         if access is Access.ANYONE:
             return None
-        if request.user.is_authenticated and (access is Access.PASSWORD or user_of(request).is_verified()):
-            sessions.see(request)
-            return None
-        return log_on_step(request, request.get_full_path())
+        if not request.user.is_authenticated or (access is not Access.PASSWORD and not user_of(request).is_verified()):
+            return log_on_step(request, request.get_full_path())
+        if access is Access.ROOT and not user_of(request).is_root_account:
+            refuse_ram_user(request)
+        sessions.see(request)
+        return None

@@ -1,4 +1,4 @@
-"""What operators see and do: no secret, digest or factor is here, and no second way to a key."""
+"""What operators see and do: no secret, digest or factor appears here, and no second way to a key."""
 
 from typing import Any
 
@@ -9,12 +9,14 @@ from django.db import DataError, transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from console.access import user_of
-from console.ledger import models as ledger
-from console.ledger.models import Kind
-from console.models import User
-from console.pages.invitation import invite
+from console.accounts import User, lock
+from console.ledger.kinds import Kind
+from console.ledger.record import record
+from console.operators import invite, lift_lockout, reset_factors, set_active
 
 admin.site.unregister(Group)
 
@@ -22,7 +24,7 @@ LIMITS = ("max_active_keys", "max_keys_a_day")
 
 
 class OperatorsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Shows, and changes nothing; for operators, whatever Django's permissions say."""
+    """Read-only, and for operators, whatever Django's permissions say."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return user_of(request).is_staff
@@ -42,11 +44,11 @@ class OperatorsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
         try:
             return super().response_action(request, queryset, *args)
-        except (ValueError, OverflowError, ValidationError, DataError) as error:  # rows that can be none
-            raise BadRequest("These rows are not there.") from error
+        except (ValueError, OverflowError, ValidationError, DataError) as error:  # ids that no row can have
+            raise BadRequest("These rows do not exist.") from error
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """No filter in the address: it would answer questions about a password's hash, sign by sign."""
+        """No filter in the URL: it would answer questions about a password's hash, character by character."""
         return False
 
 
@@ -71,7 +73,7 @@ class UserAdmin(OperatorsAdmin):
         return ("username", "email", "account", *limits, "is_active", "is_staff", "date_joined", "last_login")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        # Not the mail address either: whoever changes it takes the owner's warnings.
+        # Not the email address either: whoever changes it receives the owner's notifications.
         own = ("username", "email", "account")
         return () if obj is None else (*own, "is_active", "is_staff", "date_joined", "last_login")
 
@@ -83,53 +85,57 @@ class UserAdmin(OperatorsAdmin):
             if not change:
                 obj.set_unusable_password()
                 super().save_model(request, obj, form, change)
-                ledger.record(Kind.USER_CREATED, obj, detail=f"{obj}")
+                record(Kind.USER_CREATED, obj, user=obj.username)
                 return
-            ledger.lock(obj.root)
-            obj.save(update_fields=form.changed_data)  # the rest may have changed since it was read
+            lock(obj.root)
+            obj.save(update_fields=form.changed_data)  # the other fields may have changed since they were read
             if set(form.changed_data) & set(LIMITS):
-                limits = ", ".join(f"{name}: {getattr(obj, name)}" for name in LIMITS)
-                ledger.record(Kind.LIMITS_CHANGED, obj, detail=limits)
+                record(Kind.LIMITS_CHANGED, obj, **{name: getattr(obj, name) for name in LIMITS})
 
     def response_add(self, request: HttpRequest, obj: User, post_url_continue: str | None = None) -> HttpResponse:
         return self.links(request, [(obj, invite(obj))])
 
-    def links(self, request: HttpRequest, made: list[tuple[User, str]]) -> HttpResponse:
-        """Shown in this answer alone: a message would store them."""
-        context = {**self.admin_site.each_context(request), "title": "Invitations", "links": made}
+    def links(self, request: HttpRequest, invitations: list[tuple[User, str]]) -> HttpResponse:
+        """Shown in this response alone: a message would be stored."""
+        context = {**self.admin_site.each_context(request), "title": _("Invitations"), "links": invitations}
         return TemplateResponse(request, "console/invitation_links.html", context)
 
-    @admin.action(description="Invite again (users without a password)")
+    @admin.action(description=gettext_lazy("Invite again (users without a password)"))
     def invite_again(self, request: HttpRequest, chosen: QuerySet[User]) -> HttpResponse | None:
-        made = [(user, invite(user)) for user in chosen if not user.has_usable_password()]
-        if not made:
-            self.message_user(request, "All of them have a password; only they can change it.", messages.WARNING)
+        invitations = [(user, invite(user)) for user in chosen if not user.has_usable_password()]
+        if not invitations:
+            message = _("All selected users have a password, which only they can change.")
+            self.message_user(request, message, messages.WARNING)
             return None
-        return self.links(request, made)
+        return self.links(request, invitations)
 
-    @admin.action(description="Reset the factors")
+    @admin.action(description=gettext_lazy("Reset factors"))
     def reset_factors(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
         for user in self.others(request, chosen):
-            user.reset_factors()
+            reset_factors(user)
 
-    @admin.action(description="Lift a lockout")
+    @admin.action(description=gettext_lazy("Lift lockout"))
     def lift_lockout(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
         for user in chosen:
-            user.lift_lockout()
-        self.message_user(request, "Done.")
+            lift_lockout(user)
+        self.message_user(request, _("Lockouts lifted."))
 
-    @admin.action(description="Disable: sessions, keys and RAM users stop at once")
+    @admin.action(description=gettext_lazy("Disable: sessions, API keys and RAM users stop at once"))
     def disable(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
         for user in self.others(request, chosen):
-            user.set_active(False)
+            set_active(user, False)
 
-    @admin.action(description="Enable again")
+    @admin.action(description=gettext_lazy("Enable"))
     def enable(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
         for user in self.others(request, chosen):
-            user.set_active(True)
+            set_active(user, True)
 
     def others(self, request: HttpRequest, chosen: QuerySet[User]) -> list[User]:
-        """Not oneself: nobody locks himself out, or takes his own second factor away."""
-        found = [user for user in chosen if user != request.user]
-        self.message_user(request, f"Done for {len(found)}." if found else "Not for yourself: ask another operator.")
-        return found
+        """Without oneself: no operator locks himself out, or removes his own second factor."""
+        others = [user for user in chosen if user != request.user]
+        if others:
+            message = ngettext("%(count)s user changed.", "%(count)s users changed.", len(others))
+            self.message_user(request, message % {"count": len(others)})
+        else:
+            self.message_user(request, _("You cannot do this to yourself. Ask another operator."), messages.WARNING)
+        return others

@@ -1,4 +1,4 @@
-"""The site that console.admin registers with: behind the console's own log-on, and allowed its own scripts."""
+"""The operators' site, which console.admin registers with: behind the console's own log-on, with its own scripts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext_lazy as _
 
 # The admin's own scripts carry no nonce and create markup from strings.
 ADMIN_CSP = {
@@ -20,7 +21,7 @@ ADMIN_CSP = {
 
 
 class ConsoleAdminSite(admin.AdminSite):
-    site_header = site_title = "API Key Console: operators"
+    site_header = site_title = _("API Key Console: operators")
     site_url = "/api-keys/"
 
     def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
@@ -35,5 +36,5 @@ class ConsoleAdminSite(admin.AdminSite):
         return LogOut.as_view()(request)
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """There is one log-on, the console's; whoever comes here has passed it and is no operator."""
-        raise PermissionDenied("This site is for operators. Your user is not one; ask an operator.")
+        """There is one log-on, the console's: whoever gets here has passed it, and is not an operator."""
+        raise PermissionDenied(_("This site is for operators, and you are not one. Ask an operator."))

@@ -1,4 +1,4 @@
-"""Work that processes of their own do again and again."""
+"""Work that a process of its own repeats."""
 
 import logging
 import signal
@@ -11,11 +11,11 @@ logger = logging.getLogger(__name__)
 
 
 def repeat(work: Callable[[], object], seconds: float, failed: str) -> None:
-    """Do `work` every so many seconds until SIGTERM or SIGINT, and then once more. While the database cannot be used
-    that is logged as `failed`, and tried again."""
+    """Do `work` every so many seconds until SIGTERM or SIGINT, and then once more. While the database cannot be used,
+    `failed` is logged and the work tried again."""
     stop = threading.Event()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(sign, lambda *_: stop.set())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     stopped = False
     while not stopped:
         stopped = stop.wait(seconds)

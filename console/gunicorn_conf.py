@@ -4,10 +4,10 @@ import os
 import signal
 from typing import Any
 
-from console import logs
-from console.proxies import TrustedProxies
+from console import environment, logs
 
-workers = int(os.environ.get("CONSOLE_WORKERS", 2))
+ENVIRONMENT = environment.read_or_exit()
+workers = ENVIRONMENT.console_workers
 worker_class = "gthread"
 threads = 8
 timeout = 60
@@ -16,7 +16,7 @@ keepalive = 75  # longer than the proxy's in front, which otherwise meets closed
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
 # Whose X-Forwarded-Proto is believed; a Unix socket's is in any case.
-forwarded_allow_ips = ",".join(TrustedProxies.parse(os.environ.get("TRUSTED_PROXIES", "")).as_seen())
+forwarded_allow_ips = ",".join(ENVIRONMENT.trusted_proxies.as_seen())
 logconfig_dict = logs.CONFIG
 
 
@@ -29,7 +29,7 @@ def on_starting(server: Any) -> None:
     from django.core.exceptions import ImproperlyConfigured
     from django.db import DatabaseError, connection
 
-    from console.models import VaultKey
+    from console.vault_keys import VaultKey
 
     try:
         VaultKey.check_all()

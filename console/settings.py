@@ -1,50 +1,32 @@
-"""One settings file, driven by the environment; docs/operations.md lists every variable."""
+"""Django's settings; what differs between installations comes from the environment (console.environment)."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import environ
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import make_conninfo
 
-from console import logs
-from console.proxies import TrustedProxies
+from console import environment, logs
 from console.vault import Vault
 
+try:
+    ENVIRONMENT = environment.read()
+except environment.ConfigurationError as error:
+    raise ImproperlyConfigured(str(error)) from None
+
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
-
-# Everything written at run time lives here; secrets.env is what the first `make run` made.
-DATA_DIR = Path(env.str("CONSOLE_DATA_DIR", str(BASE_DIR / "var"))).resolve()
-SECRETS_FILE = DATA_DIR / "secrets.env"
-if SECRETS_FILE.exists():
-    env.read_env(str(SECRETS_FILE))
-
-
-def secret(name: str) -> str:
-    value: str = env.str(name, "")
-    if not value:
-        raise ImproperlyConfigured(
-            f"{name} is not set. Set SECRET_KEY, VAULT_KEYS and DIGEST_KEYS in the environment, or start once "
-            f"with `make run`, which makes them in {SECRETS_FILE}."
-        )
-    return value
-
+DATA_DIR = ENVIRONMENT.data_dir  # everything written at run time lives there
+SECRETS_FILE = ENVIRONMENT.secrets_file
 
 DEBUG = False
-SECRET_KEY = secret("SECRET_KEY")
-try:
-    VAULT = Vault(secret("VAULT_KEYS"), secret("DIGEST_KEYS"))
-except ValueError as error:
-    raise ImproperlyConfigured(str(error)) from error
+SECRET_KEY = ENVIRONMENT.secret_key
+VAULT = Vault(ENVIRONMENT.vault_keys, ENVIRONMENT.digest_keys)
 
-# The address people use. An https address turns on everything that only makes sense there.
-CONSOLE_URL = env.str("CONSOLE_URL", f"http://127.0.0.1:{env.int('PORT', 8000)}")
-HTTPS = urlsplit(CONSOLE_URL).scheme == "https"
-ALLOWED_HOSTS = [urlsplit(CONSOLE_URL).hostname or "", "127.0.0.1", "localhost", "[::1]"]
+# The URL that people open. With https everything is on that only makes sense there.
+CONSOLE_URL = ENVIRONMENT.console_url
+HTTPS = ENVIRONMENT.https
+ALLOWED_HOSTS = [ENVIRONMENT.host, "127.0.0.1", "localhost", "[::1]"]
 CSRF_TRUSTED_ORIGINS = [CONSOLE_URL]
 
 INSTALLED_APPS = [
@@ -97,40 +79,32 @@ TEMPLATES = [
 ]
 
 
-def from_url(read: Callable[..., dict[str, Any]], name: str, default: str) -> dict[str, Any]:
-    try:
-        return read(name, default)
-    except ValueError:  # whose text has parts of the password
-        raise ImproperlyConfigured(
-            f"{name} cannot be read. In its user and password write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A."
-        ) from None
-
-
-DATABASES = {"default": from_url(env.db_url, "DATABASE_URL", f"sqlite:///{DATA_DIR / 'console.sqlite3'}")}
-# A connection lives as long as its thread; opening one for each request costs PostgreSQL a factor of ten.
-DATABASES["default"] |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
-SQLITE_FILE: Path | None = None
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    SQLITE_FILE = Path(DATABASES["default"]["NAME"]).absolute()
+POSTGRES_NAMES = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password", "NAME": "dbname"}
+SQLITE_FILE = ENVIRONMENT.sqlite_file
+DATABASE: dict[str, Any]
+if SQLITE_FILE:
+    DATABASE = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(SQLITE_FILE)}
     if SQLITE_FILE.exists():  # one that is moved away is gone: no process makes an empty one in its place
-        DATABASES["default"]["NAME"] = f"{SQLITE_FILE.as_uri()}?mode=rw"
+        DATABASE["NAME"] = f"{SQLITE_FILE.as_uri()}?mode=rw"
     # IMMEDIATE takes the write lock where a transaction begins, so that limits are counted under it.
     # synchronous=FULL: a deletion that was answered survives a power failure.
-    DATABASES["default"]["OPTIONS"] = {
+    DATABASE["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL",
     }
-
-
-DJANGOS_OWN = {"assume_role", "isolation_level", "pool", "server_side_binding"}  # options that libpq does not know
+else:
+    DATABASE = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": dict(ENVIRONMENT.database.postgres)}
+    for key, name in POSTGRES_NAMES.items():
+        DATABASE[key] = DATABASE["OPTIONS"].pop(name, "")
+# A connection lives as long as its thread; opening one for each request costs PostgreSQL a factor of ten.
+DATABASES = {"default": DATABASE | {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}}
 
 
 def postgres_conninfo(database: dict[str, Any]) -> str:
     """The same database for a driver without Django, as libpq takes it."""
-    names = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD", "dbname": "NAME"}
-    options = {name: value for name, value in database.get("OPTIONS", {}).items() if name not in DJANGOS_OWN}
-    return make_conninfo("", **options | {name: database[key] for name, key in names.items() if database.get(key)})
+    parameters = {name: database[key] for key, name in POSTGRES_NAMES.items() if database.get(key)}
+    return make_conninfo("", **database.get("OPTIONS", {}) | parameters)
 
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -138,7 +112,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "console.User"
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
-    "console.factors.authentication.PasswordBackend",
+    "console.security.PasswordBackend",
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
@@ -202,14 +176,20 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
-# Where mail to owners goes; without it none is sent.
-vars().update(from_url(env.email_url, "EMAIL_URL", "dummymail://"))
+MAIL = ENVIRONMENT.mail
+BACKENDS = {"consolemail": "console", "dummymail": "dummy", "filemail": "filebased", "memorymail": "locmem"}
+EMAIL_BACKEND = f"django.core.mail.backends.{BACKENDS.get(MAIL.scheme, 'smtp')}.EmailBackend"
+EMAIL_HOST, EMAIL_PORT = MAIL.host, MAIL.port
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = MAIL.user, MAIL.password
+EMAIL_USE_TLS, EMAIL_USE_SSL = MAIL.scheme == "smtp+tls", MAIL.scheme == "smtp+ssl"
+EMAIL_FILE_PATH = MAIL.folder
 EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", "console@localhost")
+DEFAULT_FROM_EMAIL = ENVIRONMENT.mail_from
 
 LANGUAGE_CODE = "en"
-TIME_ZONE = env.str("TIME_ZONE", "UTC")
+TIME_ZONE = ENVIRONMENT.time_zone
 USE_I18N = True
+LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_TZ = True
 
 STATIC_URL = "/static/"
@@ -223,19 +203,11 @@ STORAGES = {
 
 LOGGING = logs.CONFIG
 
-# Whose word for a caller's address is taken.
-try:
-    TRUSTED_PROXIES = TrustedProxies.parse(env.str("TRUSTED_PROXIES", ""))
-except ValueError as error:
-    raise ImproperlyConfigured(f"TRUSTED_PROXIES: {error}") from error
+TRUSTED_PROXIES = ENVIRONMENT.trusted_proxies
+GATE_MAX_CONNECTIONS = ENVIRONMENT.gate_max_connections
+METERING_DIR = ENVIRONMENT.metering_dir
+METERING_SECONDS = ENVIRONMENT.metering_seconds
 
-# Past so many connections a worker of the gate answers 503.
-GATE_MAX_CONNECTIONS = env.int("GATE_MAX_CONNECTIONS", 4096)
-
-# The gate counts in files there and hands them over every so many seconds: what a power failure can lose.
-METERING_DIR = DATA_DIR / "metering"
-METERING_SECONDS = env.float("METERING_SECONDS", 5.0)
-
-# What one account may have (the document's limits; deleting gives no creation back).
-API_KEYS_MAX_ACTIVE = env.int("API_KEYS_MAX_ACTIVE", 3)
-API_KEYS_MAX_CREATED_PER_DAY = env.int("API_KEYS_MAX_CREATED_PER_DAY", 10)
+# What one account may have (the document's limits; deleting a key does not restore a creation).
+API_KEYS_MAX_ACTIVE = ENVIRONMENT.api_keys_max_active
+API_KEYS_MAX_CREATED_PER_DAY = ENVIRONMENT.api_keys_max_created_per_day

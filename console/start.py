@@ -20,13 +20,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import DatabaseError
 
+from console import environment
 from console.vault import new_key
 
 HOST = "127.0.0.1"
 START_SECONDS = 60
 SERVERS = {
-    "Console": ("PORT", 8000, "python:console.gunicorn_conf", "console.wsgi"),
-    "Gate": ("GATE_PORT", 8001, "python:apikeys.gate.gunicorn_conf", "apikeys.gate.main:gate"),
+    "Console": ("python:console.gunicorn_conf", "console.wsgi"),
+    "Gate": ("python:apikeys.gate.gunicorn_conf", "apikeys.gate.main:gate"),
 }
 
 
@@ -34,16 +35,16 @@ class StartError(Exception):
     """The installation cannot start; the message says what to do."""
 
 
-def make_secrets() -> None:
-    """On the first run: the folder and its secrets.env, for the eyes of their owner alone."""
-    root = Path(__file__).resolve().parent.parent
-    folder = Path(os.environ.setdefault("CONSOLE_DATA_DIR", str(root / "var")))
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = folder / "secrets.env"
+def new_secrets() -> dict[str, str]:
+    return {"SECRET_KEY": secrets.token_urlsafe(48), "VAULT_KEYS": new_key(), "DIGEST_KEYS": new_key()}
+
+
+def write_secrets(file: Path, made: dict[str, str]) -> None:
+    """On the first start, for the eyes of their owner alone."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if file.exists():
         return
-    made = {"SECRET_KEY": secrets.token_urlsafe(48), "VAULT_KEYS": new_key(), "DIGEST_KEYS": new_key()}
-    new = folder / f"secrets.{os.getpid()}.new"  # whole or not at all: a disk may be full
+    new = file.parent / f"secrets.{os.getpid()}.new"  # whole or not at all: a disk may be full
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=0o600), "w") as out:
         out.writelines(f"{name}={value}\n" for name, value in made.items())
         out.flush()
@@ -55,12 +56,15 @@ def make_secrets() -> None:
 
 def first_account() -> str:
     """Make the root account `root` where there is none; what to print of its password."""
-    from console.management.commands.createroot import create_root, weakness
-    from console.models import User
+    from django.conf import settings
+
+    from console.accounts import User
+    from console.management.commands.createroot import weakness
+    from console.operators import create_root
 
     if User.objects.filter(account=None).exists():
         return ""
-    given = os.environ.get("CONSOLE_ROOT_PASSWORD", "")
+    given = settings.ENVIRONMENT.root_password
     if given and (why := weakness("root", given)):
         print(f"CONSOLE_ROOT_PASSWORD is weak: {why} Change it at /security/password/.", file=sys.stderr)
     password = create_root("root", given, operator=True)
@@ -68,22 +72,19 @@ def first_account() -> str:
 
 
 def check_vault() -> None:
-    from console.models import VaultKey
+    from console.vault_keys import VaultKey
 
     VaultKey.check_all()
 
 
-def port_of(name: str, default: int) -> int:
-    """The port to listen on. Raises StartError where it is none or is taken."""
+def check_port(name: str, port: int) -> None:
+    """Raises StartError where it cannot be listened on."""
     try:
-        port = int(os.environ.get(name) or default)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
-    except (OSError, OverflowError, ValueError) as error:
-        taken = os.environ.get(name) or default
-        raise StartError(f"Cannot listen on port {taken}: {error}. Set {name} to a free port.") from error
-    return port
+    except OSError as error:
+        raise StartError(f"Cannot listen on port {port}: {error}. Set {name} to a free port.") from error
 
 
 def wait_until_serving(server: subprocess.Popen[bytes], port: int) -> None:
@@ -105,7 +106,7 @@ def serve(ports: dict[str, int]) -> int:
     """Run the servers until told to stop, or until one ends by itself (then 1)."""
     servers = []
     try:
-        for name, (_, _, conf, application) in SERVERS.items():
+        for name, (conf, application) in SERVERS.items():
             command = [sys.executable, "-m", "gunicorn", "-c", conf, "-b", f"{HOST}:{ports[name]}", application]
             servers.append(subprocess.Popen(command, start_new_session=True))
         for name in ("housekeep", "meter"):
@@ -136,8 +137,11 @@ def main() -> int:
     signal.signal(signal.SIGINT, stop)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
     try:
-        make_secrets()
-        ports = {name: port_of(variable, default) for name, (variable, default, _, _) in SERVERS.items()}
+        made = new_secrets()
+        found = environment.read(new_secrets=made)
+        check_port("PORT", found.port)
+        check_port("GATE_PORT", found.gate_port)
+        write_secrets(found.secrets_file, made)
         # Not within an import: raised as a class is made, Python 3.11 passes it on as a RuntimeError.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
         django.setup()
@@ -145,10 +149,10 @@ def main() -> int:
         call_command("migrate", verbosity=0)
         check_vault()
         call_command("collectstatic", interactive=False, verbosity=0)
-        return serve(ports)
+        return serve({"Console": found.port, "Gate": found.gate_port})
     except KeyboardInterrupt:
         return 0
-    except (ImproperlyConfigured, DatabaseError, StartError, ValueError) as error:
+    except (environment.ConfigurationError, ImproperlyConfigured, DatabaseError, StartError) as error:
         print(error, file=sys.stderr)
         return 1
 

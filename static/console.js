@@ -15,18 +15,18 @@ if (once) {
 
 for (const button of document.querySelectorAll("[data-copy]")) {
   const source = document.getElementById(button.dataset.copy);
-  const said = document.querySelector("[data-copied]");
+  const result = document.querySelector("[data-copied]"); // its words are the template's, in the user's language
   button.hidden = false;
   button.addEventListener("click", async () => {
     const text = source.value ?? source.innerText;
     try {
       await navigator.clipboard.writeText(text);
-      button.textContent = "Copied";
-      if (said) said.textContent = "Copied to the clipboard.";
+      button.textContent = result.dataset.copiedButton;
+      result.textContent = result.dataset.copied;
     } catch {
       if (source.select) source.select();
       else getSelection().selectAllChildren(source);
-      if (said) said.textContent = "The browser allows no copying here. The text is selected: press Ctrl+C or ⌘C.";
+      result.textContent = result.dataset.notCopied;
     }
   });
 }

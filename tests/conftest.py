@@ -20,9 +20,22 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
+LONGEST = ("attacks", "browser", "test_start", "test_gate_http", "test_machine")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest begin first, so that all workers end together; what only PostgreSQL does is skipped elsewhere."""
+    items.sort(key=lambda item: not item.nodeid.removeprefix("tests/").startswith(LONGEST))
+    if connection.vendor != "postgresql":
+        for item in items:
+            if item.get_closest_marker("postgres"):
+                item.add_marker(pytest.mark.skip("only on PostgreSQL: set DATABASE_URL, or use `make test`"))
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings() -> None:
-    """A database for each process that runs tests: mutation testing runs many at once."""
+    """A database for each process that runs tests: many do at once."""
     names = connection.settings_dict["TEST"]
     names["NAME"] = f"{names['NAME'] or 'test_console'}_{os.getpid()}"
 

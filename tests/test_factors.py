@@ -11,18 +11,21 @@ from django.db import connection, transaction
 from django.test import Client
 
 from console.factors.authentication import authenticate
-from console.factors.models import Authenticator, CodeRefused, CodeThrottled, RecoveryCodes
-from console.ledger.models import Entry, Kind
+from console.factors.models import Authenticator, RecoveryCodes
+from console.factors.refusals import CodeRefused, CodeThrottled
+from console.ledger.kinds import Kind
+from console.ledger.models import Entry
 from console.models import User
 from console.sessions.store import Session
-from tests.support.person import PASSWORD, code, element
+from tests.support import html
+from tests.support.person import PASSWORD, code
 from tests.support.world import Enrolled, enrolled, verified_client, whole
 
 NOON = datetime(2026, 6, 1, 12, 0, 5, tzinfo=UTC)
-MALFORMED = "Enter the six digits that your authenticator app shows, or a recovery code."
-WRONG = "That code is wrong. Enter the one that your authenticator app shows now."
-USED = "This code was used already; wait for the next one."
-NONE_OF_YOURS = "That is none of your unused recovery codes."
+MALFORMED = "Enter the six-digit code from your authenticator app, or a recovery code."
+WRONG = "The code is incorrect. Enter the code that your authenticator app shows now."
+USED = "This code has already been used. Wait for the next one."
+NONE_OF_YOURS = "This is not one of your unused recovery codes."
 TOO_LATE = "An authenticator was enrolled in another window. Log on with that one."
 
 
@@ -35,9 +38,9 @@ def newcomer() -> Client:
 
 
 def shown_secret(browser: Client) -> str:
-    page = browser.get("/security/authenticator/").content.decode()
-    assert "<svg" in page and "<path" in page
-    return element(page, r'id="totp-secret">([A-Z2-7]+)<')
+    page = browser.get("/security/authenticator/").content
+    assert html.one(page, ".qr svg path")["d"]
+    return html.text(page, "#totp-secret")
 
 
 @pytest.mark.django_db
@@ -45,11 +48,11 @@ class TestEnrolment:
     def test_it_verifies_the_session_and_shows_ten_codes_once(self) -> None:
         browser = newcomer()
         response = browser.post("/security/authenticator/", {"otp_token": code(shown_secret(browser))})
-        assert response.content.count(b"<li><code>") == 10
+        assert len(html.texts(response.content, "#recovery-codes li code")) == 10
         page = browser.get("/security/")
         assert page.status_code == 200
         assert b"10 of 10 left" in page.content
-        assert b"<li><code>" not in page.content
+        assert not html.select(page.content, "#recovery-codes")
 
     def test_a_reload_keeps_the_secret_and_another_session_sees_another(self) -> None:
         browser, thief = newcomer(), Client()
@@ -105,10 +108,10 @@ class TestEnrolment:
         assert {*Session.objects.values_list("session_key", flat=True)} == {kept, anothers}
         found = Authenticator.objects.get(user=owner)
         assert (found, found.created_at, found.last_used_at) == (new, NOON, NOON)
-        assert [*Entry.objects.filter(account=owner, at=NOON).order_by("number").values_list("kind", "detail")] == [
-            (Kind.FACTOR_REMOVED, "Authenticator app of owner"),
-            (Kind.FACTOR_ADDED, "Authenticator app of owner"),
-            (Kind.RECOVERY_CODES_MADE, "of owner"),
+        assert [*Entry.objects.filter(account=owner, at=NOON).order_by("number").values_list("kind", "params")] == [
+            (Kind.FACTOR_REMOVED, {"user": "owner", "factor": "totp"}),
+            (Kind.FACTOR_ADDED, {"user": "owner", "factor": "totp"}),
+            (Kind.RECOVERY_CODES_CREATED, {"user": "owner"}),
         ]
 
     def test_a_rotation_of_the_vault_meanwhile_stays(self, owner: Enrolled) -> None:
@@ -148,7 +151,7 @@ class TestEnrolment:
         for wrong in ({"otp_token": "000000", "password": PASSWORD}, {"otp_token": spare, "password": "wrong"}):
             assert mine.post("/security/recovery-codes/", wrong).status_code == 422
         response = mine.post("/security/recovery-codes/", {"otp_token": spare, "password": PASSWORD})
-        assert response.content.count(b"<li><code>") == 10
+        assert len(html.texts(response.content, "#recovery-codes li code")) == 10
         with pytest.raises(CodeRefused, match=whole(NONE_OF_YOURS)):
             authenticate(owner, old)
 
@@ -167,21 +170,21 @@ class TestCodes:
             authenticate(owner, code(secret, ahead=steps))
 
     @pytest.mark.parametrize(
-        ("given", "said", "factor"),
+        ("given", "said", "recorded"),
         [
             *((given, MALFORMED, None) for given in ("", "abcdef", "12345", "1234567", "１２３４５６", "+12345")),
             *(("a" * signs, MALFORMED, None) for signs in (23, 25)),
-            ("000000", WRONG, "Authenticator app"),
-            ("a" * 24, NONE_OF_YOURS, "Recovery codes"),
+            ("000000", WRONG, ("totp", "wrong")),
+            ("a" * 24, NONE_OF_YOURS, ("recovery-code", "unknown-recovery-code")),
         ],
     )
     def test_a_refusal_says_what_to_do_and_a_guess_is_written_down(
-        self, owner: Enrolled, given: str, said: str, factor: str | None
+        self, owner: Enrolled, given: str, said: str, recorded: tuple[str, str] | None
     ) -> None:
         with pytest.raises(CodeRefused, match=whole(said)):
             authenticate(owner, given)
-        written = Entry.objects.filter(account=owner, kind=Kind.CODE_REFUSED).values_list("factor", "detail")
-        assert [*written] == ([(factor, said)] if factor else [])
+        written = Entry.objects.filter(account=owner, kind=Kind.CODE_REFUSED).values_list("factor", "params__reason")
+        assert [*written] == ([recorded] if recorded else [])
 
     @pytest.mark.parametrize(
         "spend",
@@ -256,7 +259,7 @@ class TestCodes:
         pending = Authenticator.pending(user)
         with pytest.raises(CodeRefused, match=whole(MALFORMED)):
             authenticate(user, code(pending.secret_text))
-        assert pending.address.startswith("otpauth://totp/API%20Key%20Console%3Aunconfirmed?secret=")
+        assert pending.uri.startswith("otpauth://totp/API%20Key%20Console%3Aunconfirmed?secret=")
 
     def test_django_otp_asks_the_same_question(self, recovery: RecoveryCodes, codes: Iterator[str]) -> None:
         assert recovery.verify_token(next(codes).replace("-", ""))

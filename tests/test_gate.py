@@ -44,7 +44,7 @@ def test_it_answers_what_the_contract_says(asked: Gate | GateInProcess) -> None:
 
 NOW = timezone.now()
 PAST, FUTURE = NOW - timedelta(microseconds=1), NOW + timedelta(days=1)
-DELETED = {"deleted_at": PAST, "sealed_secret": None}
+DELETED: dict[str, object] = {"deleted_at": PAST, "sealed_secret": None}
 STATUSES: list[tuple[dict[str, object], str]] = [
     ({"expires_at": FUTURE}, "active"),
     ({"expires_at": PAST}, "expired"),

@@ -79,7 +79,7 @@ def test_before_its_migrations_it_accepts_nothing(tmp_path: Path, transactional_
         address = f"sqlite:///{tmp_path}/empty.sqlite3"
         (tmp_path / "empty.sqlite3").touch()
     else:
-        address = address.rpartition("/")[0] + "/template1"
+        address = address.rpartition("/")[0] + "/postgres"
     with Gate(tmp_path, DATABASE_URL=address) as gate:
         assert gate.status(keyformat.new_secret()) == 503
 

@@ -27,7 +27,7 @@ def metrics(gate: Gate) -> dict[str, float]:
 @pytest.mark.no_mutants
 def test_metrics_are_of_all_workers(gate: Gate) -> None:
     secret, (revoked, deleted) = new_key()[1], new_key()
-    revoked.delete()
+    revoked.revoke()
     before = metrics(gate)
     for sent in (secret, secret, secret, deleted, keyformat.new_secret(), "nonsense", ""):
         gate.status(sent)

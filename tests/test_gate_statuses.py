@@ -3,13 +3,15 @@
 import re
 from pathlib import Path
 
-import yaml  # type: ignore[import-untyped]
+import pytest
+import yaml
 
 from apikeys.gate.metrics import render
 from apikeys.gate.policy import MESSAGES, UNAVAILABLE
 from apikeys.keys.status import REFUSALS
 from tests.support.servers import ROOT
 
+pytestmark = pytest.mark.once
 WORDS = [status.value for status in REFUSALS]
 NGINX = (ROOT / "deploy" / "nginx.conf").read_text()
 

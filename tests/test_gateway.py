@@ -22,7 +22,7 @@ from tests.support.nginx import Gateway, clean, program
 from tests.support.person import Person, wait_for
 from tests.support.servers import ROOT, Server, free_port, installed, running
 
-pytestmark = pytest.mark.gateway
+pytestmark = [pytest.mark.gateway, pytest.mark.once]
 NGINX_FOLDERS = ("body", "proxy", "fastcgi", "scgi", "uwsgi")
 PROTOCOLS = ("HTTP", "GRPC")
 UNAUTHENTICATED = {"HTTP": 401, "GRPC": 16}

@@ -1,12 +1,11 @@
 """The whole journey through the Django test client, with nothing mocked."""
 
-import re
-
 import pytest
 from django.test import Client
 
-from console.management.commands.createroot import create_root
-from tests.support.person import code, element, fields
+from console.operators import create_root
+from tests.support import html
+from tests.support.person import code, fields
 
 
 @pytest.mark.django_db
@@ -25,18 +24,18 @@ def test_it_goes_from_the_first_log_on_to_the_deletion() -> None:
         return response.content.decode()
 
     shown = send("/login/", page("/"), username="first", password=password)
-    secret = element(shown, r'id="totp-secret">([A-Z2-7]+)<')
+    secret = html.text(shown, "#totp-secret")
     shown = send("/security/authenticator/", shown, otp_token=code(secret))
-    recovery_codes = re.findall(r"<li><code>([^<]+)</code></li>", shown)
+    recovery_codes = html.texts(shown, "#recovery-codes li code")
     assert len(recovery_codes) == 10
 
     shown = send("/api-keys/create/", page("/"))
-    key = element(shown, r'id="api-key-value"[^>]*value="([^"]+)"')
-    key_id = element(shown, r'data-key-id="([^"]+)"')
+    key = html.attribute(shown, "#api-key-value", "value")
+    key_id = html.attribute(shown, "#api-keys tr[data-key-id]", "data-key-id")
     assert key not in page("/api-keys/")
 
     shown = send(f"/api-keys/{key_id}/view/", page(f"/api-keys/{key_id}/view/"), otp_token=code(secret, ahead=1))
-    assert element(shown, r'id="api-key-value"[^>]*value="([^"]+)"') == key
+    assert html.attribute(shown, "#api-key-value", "value") == key
 
     shown = page(f"/api-keys/{key_id}/delete/")
     assert "Confirm Deletion" in shown

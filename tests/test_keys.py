@@ -10,11 +10,15 @@ import pytest
 from django.test import Client
 
 from apikeys.keys import format as keyformat
-from apikeys.models import ApiKey, KeyDeleted, Usage
-from console.factors.authentication import SecurityForm
+from apikeys.keys.models import KeyDeleted
+from apikeys.models import ApiKey, Usage
+from console.factors.authentication import authenticate
 from console.factors.models import Authenticator
-from console.ledger.models import Entry, Kind
+from console.ledger.kinds import Kind
+from console.ledger.models import Entry
+from console.origin import Actor, ActorKind, Origin, acting
 from console.vault import VaultError
+from tests.support import html
 from tests.support.person import code
 from tests.support.world import Enrolled, verified_client
 
@@ -37,7 +41,7 @@ def key(owner: Enrolled) -> ApiKey:
 
 def test_an_empty_list_says_what_to_do(mine: Client) -> None:
     page = text(mine.get("/api-keys/"))
-    assert "You have no API key." in page
+    assert "You have no API keys." in page
     assert "0 of 3" in page and "10 of 10" in page
     assert "resets at 00:00 UTC, in " in page
 
@@ -48,7 +52,7 @@ def test_create_shows_the_key_once_with_the_warnings(owner: Enrolled, mine: Clie
     secret = response.context["secret"]
     assert keyformat.well_formed(secret)
     assert text(response).count(secret) == 1
-    assert "Keep the key secret" in text(response) and "Call only from the server side" in text(response)
+    assert "keep them secure" in text(response) and "Make API calls only from the server side." in text(response)
     assert "no-store" in response.headers["Cache-Control"]
     page = text(mine.get("/api-keys/"))
     assert secret not in page and keyformat.hint(secret) in page
@@ -61,10 +65,11 @@ def test_create_is_idempotent(owner: Enrolled, mine: Client) -> None:
     again = create(mine, request_id)
     assert again.status_code == 409
     made = keyformat.hint(first.context["secret"])
-    said = f"This request has created the key {made} already. Use View to see it.</p>"
-    assert said in text(again)
-    owner.api_keys.get().delete()
-    assert f"the key {made} already. It is deleted since.</p>" in text(create(mine, request_id))
+    said = f"This request has already created the API key {made}. Select View to see it."
+    assert html.text(again.content, "[role=alert]") == said
+    owner.api_keys.get().revoke()
+    said = f"This request has already created the API key {made}, which has been deleted since."
+    assert html.text(create(mine, request_id).content, "[role=alert]") == said
     assert first.context["secret"] not in text(again)
     assert owner.api_keys.count() == 1
 
@@ -81,7 +86,8 @@ def test_a_fourth_key_is_refused_with_the_reason_where_the_button_stays(owner: E
     for _ in range(3):
         assert create(mine).status_code == 200
     page = text(mine.get("/api-keys/"))
-    assert 'aria-disabled="true"' in page and "first delete an existing key" in page
+    assert html.attribute(page, "form[action='/api-keys/create/'] button", "aria-disabled") == "true"
+    assert "first delete an existing key" in page
     response = create(mine)
     assert response.status_code == 409
     assert "You have 3 of 3 API keys" in text(response)
@@ -111,7 +117,7 @@ def test_a_wrong_code_gets_the_dialog_again_and_changes_nothing(
     response = mine.post(f"/api-keys/{key.id}/{action}/", {"otp_token": wrong, "unknown": "field"})
     assert response.status_code == 422
     page = text(response)
-    assert "<dialog open" in page and "Verify" in page and 'class="errorlist"' in page
+    assert "Verify" in html.text(page, "dialog[open] form") and html.text(page, "dialog[open] .errorlist")
     assert key.reveal() not in page
 
 
@@ -132,31 +138,31 @@ def test_the_code_of_the_log_on_does_not_serve_again(owner: Enrolled, key: ApiKe
     assert browser.post("/login/verify/", {"otp_token": given}).status_code == 302
     response = browser.post(f"/api-keys/{key.id}/view/", {"otp_token": given})
     assert response.status_code == 422
-    assert "used already; wait for the next one" in text(response)
+    assert "already been used. Wait for the next one" in text(response)
 
 
 def test_delete_confirms_then_authenticates(mine: Client, key: ApiKey, codes: Iterator[str]) -> None:
     address = f"/api-keys/{key.id}/delete/"
     page = text(mine.get(address))
-    assert "Confirm Deletion" in page and "every call that uses it is refused" in page
+    assert "Confirm Deletion" in page and "all subsequent API calls that use the key will be denied" in page
     assert "otp_token" not in page
     page = text(mine.get(f"{address}?confirmed=1"))
     assert "otp_token" in page and "Confirm Deletion" not in page
     assert ApiKey.objects.active().count() == 1
     response = mine.post(address, {"otp_token": next(codes)}, follow=True)
     assert response.redirect_chain == [("/api-keys/", 302)]
-    assert "is deleted" in text(response)
+    assert "has been deleted" in text(response)
     assert not ApiKey.objects.active().exists()
 
 
 def test_deleting_keeps_the_trace_and_drops_the_secret(key: ApiKey) -> None:
-    key.delete()
+    key.revoke()
     kept = ApiKey.objects.get(pk=key.pk)
     assert kept.deleted_at and kept.digest and kept.sealed_secret is None
     with pytest.raises(KeyDeleted):
         kept.reveal()
     with pytest.raises(KeyDeleted):
-        key.delete()
+        key.revoke()
 
 
 def test_deleted_keys_are_listed_with_the_calls_that_were_refused_since(key: ApiKey, owner: Enrolled) -> None:
@@ -164,9 +170,9 @@ def test_deleted_keys_are_listed_with_the_calls_that_were_refused_since(key: Api
     for hours, refused in ((0, 3), (1, 1), (2, 0)):
         hour = first + timedelta(hours=hours)
         Usage.objects.create(key=key, hour=hour, accepted=5, refused=refused)
-    key.delete()
+    key.revoke()
     last = ApiKey.objects.issue(owner, uuid.uuid4())[0]
-    last.delete()
+    last.revoke()
     listed: list[Any] = list(ApiKey.objects.deleted())
     assert [(one.pk, one.refused, one.last_refused) for one in listed] == [
         (last.pk, None, None),
@@ -176,52 +182,53 @@ def test_deleted_keys_are_listed_with_the_calls_that_were_refused_since(key: Api
 
 def test_each_act_is_in_the_ledger_once(owner: Enrolled, key: ApiKey) -> None:
     key.reveal()
-    key.delete(detail="by chance", who="somebody")
+    with acting(Origin(lambda: Actor(ActorKind.USER, "somebody"))):
+        key.revoke()
     rows = Entry.objects.exclude(key_id=None).order_by("number")
-    assert list(rows.values_list("kind", "key_id", "key", "who", "detail")) == [
-        (Kind.KEY_CREATED, key.pk, key.hint, "the command line", ""),
-        (Kind.KEY_VIEWED, key.pk, key.hint, "the command line", ""),
-        (Kind.KEY_DELETED, key.pk, key.hint, "somebody", "by chance"),
+    assert list(rows.values_list("kind", "key_id", "key", "actor", "who")) == [
+        (Kind.KEY_CREATED, key.pk, key.hint, "command", ""),
+        (Kind.KEY_VIEWED, key.pk, key.hint, "command", ""),
+        (Kind.KEY_DELETED, key.pk, key.hint, "user", "somebody"),
     ]
-    another = ApiKey.objects.issue(owner, uuid.uuid4())[0]
-    another.delete()
-    assert list(Entry.objects.values_list("who", "detail")[:1]) == [("the command line", "")]
+    leaked = ApiKey.objects.issue(owner, uuid.uuid4())[0]
+    leaked.revoke("leaked")
+    assert [entry.kind for entry in Entry.objects.filter(key_id=leaked.pk)] == [Kind.KEY_LEAKED, Kind.KEY_CREATED]
 
 
-@pytest.mark.parametrize(("field", "why"), [("digest", "is another's."), ("sealed_secret", "cannot be opened.")])
+@pytest.mark.parametrize(
+    ("field", "why"), [("digest", "belongs to another secret."), ("sealed_secret", "cannot be opened.")]
+)
 def test_what_was_changed_from_outside_is_in_the_ledger(key: ApiKey, field: str, why: str) -> None:
     ApiKey.objects.filter(pk=key.pk).update(**{field: b"0" * 32})
     with pytest.raises(VaultError, match=why):
         key.reveal()
     entry = Entry.objects.get(kind=Kind.KEY_DAMAGED)
-    assert (entry.key_id, entry.key) == (key.pk, key.hint) and entry.detail.endswith(f" of {key.place} {why}")
+    assert (entry.key_id, entry.key) == (key.pk, key.hint)
 
 
 @pytest.mark.parametrize("action", ["view", "delete"])
 def test_a_key_deleted_in_another_window_says_so(mine: Client, key: ApiKey, action: str, codes: Iterator[str]) -> None:
-    key.delete()
+    key.revoke()
     for response in (
         mine.get(f"/api-keys/{key.id}/{action}/"),
         mine.post(f"/api-keys/{key.id}/{action}/", {"otp_token": next(codes)}),
     ):
         assert response.status_code == 404
-        assert "This key is deleted already" in text(response)
+        assert "This API key has already been deleted" in text(response)
 
 
 @pytest.mark.parametrize("action", ["view", "delete"])
 def test_a_key_deleted_while_the_code_is_checked_says_so(
     mine: Client, key: ApiKey, action: str, codes: Iterator[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    authenticate = SecurityForm.authenticate
+    def meanwhile(user: Enrolled, code: str) -> object:
+        ApiKey.objects.get(pk=key.pk).revoke()
+        return authenticate(user, code)
 
-    def meanwhile(form: SecurityForm, user: Enrolled) -> object:
-        ApiKey.objects.get(pk=key.pk).delete()
-        return authenticate(form, user)
-
-    monkeypatch.setattr(SecurityForm, "authenticate", meanwhile)
+    monkeypatch.setattr("console.pages.secured.authenticate", meanwhile)
     response = mine.post(f"/api-keys/{key.id}/{action}/", {"otp_token": next(codes)})
     assert response.status_code == 404
-    assert "This key is deleted already" in text(response)
+    assert "This API key has already been deleted" in text(response)
 
 
 def test_a_moved_secret_opens_nowhere_and_shows_nothing(
@@ -232,4 +239,4 @@ def test_a_moved_secret_opens_nowhere_and_shows_nothing(
     mine.raise_request_exception = False
     response = mine.post(f"/api-keys/{key.id}/view/", {"otp_token": next(codes)})
     assert response.status_code == 500
-    assert secret not in text(response) and "changed from outside" in text(response)
+    assert secret not in text(response) and "modified outside the console" in text(response)

@@ -16,9 +16,11 @@ from django.db import connection
 from django.test import Client
 
 from apikeys.keys import format as keyformat
-from apikeys.leaks import report as leaks
-from apikeys.models import ApiKey, KeyDeleted
-from console.ledger.models import Entry, Kind
+from apikeys.keys.models import ApiKey, KeyDeleted
+from apikeys.leaks import pages as leaks
+from apikeys.leaks.revoke import revoke_leaked
+from console.ledger.kinds import Kind
+from console.ledger.models import Entry
 from tests.support.world import Enrolled
 
 pytestmark = pytest.mark.django_db
@@ -41,7 +43,7 @@ def test_it_is_deleted_and_recorded(made: tuple[ApiKey, str]) -> None:
     key = ApiKey.objects.get()
     assert key.deleted_at and key.sealed_secret is None
     entry = Entry.objects.get(kind=Kind.KEY_LEAKED)
-    assert (entry.key_id, entry.who, entry.address) == (key.pk, "a leak report", "127.0.0.1")
+    assert (entry.key_id, entry.actor, entry.who, entry.address) == (key.pk, "report", "", "127.0.0.1")
     assert report(made[1], "text/plain").json() == {"received": 1}
 
 
@@ -71,7 +73,7 @@ def test_the_answer_tells_nothing(made: tuple[ApiKey, str], monkeypatch: pytest.
 )
 def test_what_is_no_report_is_told_how(body: str, content_type: str) -> None:
     answer = report(body, content_type)
-    assert answer.status_code == 400 and "or a key a line" in answer.json()["message"]
+    assert answer.status_code == 400 and "or one key per line" in answer.json()["message"]
 
 
 def test_one_address_reports_only_so_often(made: tuple[ApiKey, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,12 +126,12 @@ def test_by_command(
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
     call_command("revoke", *([str(found)] if source == "a file" else []))
     assert "1 of 2 deleted" in capsys.readouterr().out
-    assert Entry.objects.get(kind=Kind.KEY_LEAKED).who == "the command line"
+    assert Entry.objects.get(kind=Kind.KEY_LEAKED).actor == "command"
 
 
 def test_somebody_else_was_faster(made: tuple[ApiKey, str], monkeypatch: pytest.MonkeyPatch) -> None:
     def deleted(*words: object, **more: object) -> None:
         raise KeyDeleted
 
-    monkeypatch.setattr(ApiKey, "delete", deleted)
-    assert leaks.revoke([made[1]], "") == 0
+    monkeypatch.setattr(ApiKey, "revoke", deleted)
+    assert revoke_leaked([made[1]]) == 0

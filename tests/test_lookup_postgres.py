@@ -108,7 +108,7 @@ UNUSED = [digest(str(n)) for n in range(MAX_DIGEST_KEYS)]
 @only_postgres
 def test_calls_that_come_together_get_an_answer_each(asking: Asking) -> None:
     active, deleted = new_key()[0], new_key()[0]
-    deleted.delete()
+    deleted.revoke()
     questions: list[list[bytes]] = []
     answers: list[Result] = []
     for count in range(1, MAX_DIGEST_KEYS + 1):

@@ -14,6 +14,7 @@ from apikeys.gate.sqlite import QUERY, SAME_FILE_SECONDS, SqliteLookup
 from console.vault import MAX_DIGEST_KEYS
 from tests.support.person import wait_for
 
+pytestmark = pytest.mark.once
 KEY, OTHER = b"k" * 16, b"o" * 16
 COLUMNS = "id, account_id, digest, deleted_at, disabled_at, account_disabled, expires_at"
 NOON, NOON_TEXT = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp(), "2026-01-01 12:00:00"

@@ -14,9 +14,11 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from console.ledger.models import Entry, Kind
+from console.ledger.kinds import Kind
+from console.ledger.models import Entry
 from console.models import User
-from console.outbox import Mail
+from console.outbox import Email
+from tests.support import html
 from tests.support.actions import ACTIONS, change_email, delete
 from tests.support.person import PASSWORD
 from tests.support.world import Enrolled, World, verified_client
@@ -66,9 +68,9 @@ def address(world: World) -> None:
     [
         (Kind.KEY_VIEWED, "was viewed"),
         (Kind.KEY_DELETED, "was deleted"),
-        (Kind.FACTOR_ADDED, "A new factor is in force: Authenticator app of owner."),
-        (Kind.PASSWORD_CHANGED, "The password of owner was changed."),
-        (Kind.RECOVERY_CODES_MADE, "New recovery codes are in force, of owner; the old ones are not any more."),
+        (Kind.FACTOR_ADDED, "A factor was added to user owner: Authenticator app."),
+        (Kind.PASSWORD_CHANGED, "The password of user owner was changed."),
+        (Kind.RECOVERY_CODES_CREATED, "User owner has new recovery codes. The earlier codes no longer work."),
     ],
 )
 def test_the_owner_is_told(kind: Kind, says: str, world: World) -> None:
@@ -77,7 +79,7 @@ def test_the_owner_is_told(kind: Kind, says: str, world: World) -> None:
     call_command("housekeep", "--once")
     told = [sent for sent in mail.outbox if says in sent.body]
     assert len(told) == 1 and told[0].to == ["owner@example.org"]
-    assert "/activity/" in told[0].body and not Mail.objects.exists()
+    assert "/activity/" in told[0].body and not Email.objects.exists()
 
 
 def test_of_a_new_address_the_old_one_is_told_too(world: World) -> None:
@@ -85,9 +87,9 @@ def test_of_a_new_address_the_old_one_is_told_too(world: World) -> None:
     assert change_email(world).status_code == 302
     call_command("housekeep", "--once")
     told = {sent.to[0]: sent.body for sent in mail.outbox}
-    assert "goes to another address from now on: new@example.org" in told["owner@example.org"]
+    assert "The email address of the account was changed.\nTo new@example.org." in told["owner@example.org"]
     assert told.keys() == {"owner@example.org", "new@example.org"}
-    assert "goes to new@example.org" in world.browser.get("/security/").content.decode()
+    assert "are sent to new@example.org" in world.browser.get("/security/").content.decode()
 
 
 def test_what_is_no_address_changes_nothing(world: World) -> None:
@@ -95,26 +97,26 @@ def test_what_is_no_address_changes_nothing(world: World) -> None:
     answer = world.browser.post("/security/email/", data)
     assert answer.status_code == 422 and "Enter a valid email address." in answer.content.decode()
     assert world.browser.post("/security/email/", data | {"email": "owner@example.org"}).status_code == 302
-    assert not Entry.objects.filter(kind=Kind.EMAIL_CHANGED).exists() and not Mail.objects.exists()
+    assert not Entry.objects.filter(kind=Kind.EMAIL_CHANGED).exists() and not Email.objects.exists()
 
 
 def test_without_an_address_the_owner_is_told_that_nobody_is(world: World) -> None:
     assert world.browser.post("/security/email/", {"password": PASSWORD, "otp_token": world.code}).status_code == 302
-    assert "nobody is told" in world.browser.get("/security/").content.decode()
+    assert "You are not notified" in world.browser.get("/security/").content.decode()
     delete(world)
-    assert not Mail.objects.exclude(to="owner@example.org").exists()
+    assert not Email.objects.exclude(to="owner@example.org").exists()
 
 
 def test_a_ram_user_has_no_say_in_it(ram_user: Enrolled) -> None:
     answer = verified_client(ram_user).get("/security/email/")
-    assert answer.status_code == 403 and "who chooses the address" in answer.content.decode()
+    assert answer.status_code == 403 and "ask the owner of the root account owner" in answer.content.decode()
 
 
 def test_a_lockout_is_told(world: World) -> None:
     for _ in range(11):
         Client().post("/login/", {"username": "owner", "password": "wrong"})
     call_command("housekeep", "--once")
-    assert [sent.subject for sent in mail.outbox] == ["Locked out: owner"]
+    assert [sent.subject for sent in mail.outbox] == ["Log-on locked: owner"]
 
 
 def test_a_change_that_failed_tells_nobody(world: World) -> None:
@@ -122,16 +124,16 @@ def test_a_change_that_failed_tells_nobody(world: World) -> None:
     with connection.execute_wrapper(lambda *words: fail_on("apikeys_apikey", *words)):
         answer = delete(world)
     assert answer.status_code == 500
-    assert b"injected" not in answer.content and b"Traceback" not in answer.content and b"<h1>" in answer.content
-    assert not Mail.objects.exists()
+    assert b"injected" not in answer.content and b"Traceback" not in answer.content and html.text(answer.content, "h1")
+    assert not Email.objects.exists()
 
 
 def test_two_senders_send_a_mail_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     delete(world)
-    Mail.objects.create(to="x@example.org", subject="x", body="x")
-    monkeypatch.setattr(EmailMessage, "send", lambda mail: Mail.objects.update(attempts=F("attempts") + 1))
+    Email.objects.create(to="x@example.org", subject="x", body="x")
+    monkeypatch.setattr(EmailMessage, "send", lambda mail: Email.objects.update(attempts=F("attempts") + 1))
     call_command("housekeep", "--once")
-    assert Mail.objects.count() == 1, "the other sender has that one"
+    assert Email.objects.count() == 1, "the other sender has that one"
 
 
 def test_a_server_that_is_down_loses_nothing_and_blocks_nobody(
@@ -143,33 +145,33 @@ def test_a_server_that_is_down_loses_nothing_and_blocks_nobody(
         1,
     )
     assert delete(world).status_code == 302
-    Mail.queue(User.objects.get(pk=world.owner.pk), "Another", "")
+    Email.queue("owner@example.org", "Another", "")
     call_command("housekeep", "--once")
-    assert Mail.objects.get(subject="Another").attempts == 0, "while it is down it is asked once a round"
-    Mail.objects.get(subject="Another").delete()
-    assert Mail.objects.get().attempts == 1 and "mail server cannot be reached" in caplog.text
+    assert Email.objects.get(subject="Another").attempts == 0, "while it is down it is asked once a round"
+    Email.objects.get(subject="Another").delete()
+    assert Email.objects.get().attempts == 1 and "mail server cannot be reached" in caplog.text
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
     call_command("housekeep", "--once")
     assert not mail.outbox, "it waits before it is tried again"
-    Mail.objects.update(due_at="2020-01-01T00:00:00Z")
+    Email.objects.update(due_at="2020-01-01T00:00:00Z")
     call_command("housekeep", "--once")
-    assert len(mail.outbox) == 1 and not Mail.objects.exists()
+    assert len(mail.outbox) == 1 and not Email.objects.exists()
 
 
 def test_one_that_the_server_does_not_take_waits_and_holds_up_no_other(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Mail.objects.create(to="gone@example.org", subject="first", body="x")
-    Mail.objects.create(to="here@example.org", subject="second", body="x")
+    Email.objects.create(to="gone@example.org", subject="first", body="x")
+    Email.objects.create(to="here@example.org", subject="second", body="x")
     with MailServer(("127.0.0.1", 0), MailSession) as server:
         threading.Thread(target=server.serve_forever).start()
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address[:2]
         call_command("housekeep", "--once")
         server.shutdown()
-    waiting = Mail.objects.get()
+    waiting = Email.objects.get()
     assert (waiting.subject, waiting.attempts) == ("first", 1) and waiting.due_at > timezone.now()
-    assert server.taken == ["here@example.org"] and "the mail server does not take it" in caplog.text
+    assert server.taken == ["here@example.org"] and "the mail server rejected it" in caplog.text
 
 
 def test_a_command_can_name_the_address(db: None) -> None:

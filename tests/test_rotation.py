@@ -7,6 +7,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from apikeys.models import ApiKey
 from console import gunicorn_conf
 from console.factors.authentication import authenticate
 from console.factors.models import Authenticator
-from console.ledger.models import Entry, Kind
+from console.ledger.kinds import Kind
+from console.ledger.models import Entry
 from console.models import User, VaultKey
 from console.vault import Vault, new_key
 from tests.support.gates import Callers, Gate, database_url
@@ -119,15 +121,15 @@ class TestRotation:
         self, both: dict[str, str], settings: Settings, owner: Enrolled, capsys: pytest.CaptureFixture[str]
     ) -> None:
         made = many_keys(owner, 3)
-        made[2][0].delete()
+        made[2][0].revoke()
         VaultKey.check_all()
         use(settings, both)
         call_command("rotate_vault")
         said = capsys.readouterr()
-        assert "3 moved, 0 were in place." in said.out and "can be taken out now" in said.out
+        assert "3 moved, 0 already had the newest keys." in said.out and "can be removed now" in said.out
         assert "100%  3 of 3" in said.err
         call_command("rotate_vault")
-        assert "0 moved, 3 were in place." in capsys.readouterr().out
+        assert "0 moved, 3 already had the newest keys." in capsys.readouterr().out
         use(settings, {"VAULT_KEYS": both["VAULT_KEYS"].split(",")[1], "DIGEST_KEYS": both["DIGEST_KEYS"]})
         VaultKey.check_all()
         assert made[0][0].reveal() == made[0][1]
@@ -147,9 +149,9 @@ class TestRotation:
         ApiKey.objects.filter(pk=swapped.pk).update(digest=b"0" * 32)
         Authenticator.objects.update(sealed_secret=b"nonsense")
         use(settings, both)
-        with pytest.raises(CommandError, match="1 moved; 3 cannot be opened"):
+        with pytest.raises(CommandError, match="1 moved; 3 cannot be decrypted"):
             call_command("rotate_vault")
-        assert Entry.objects.get(kind=Kind.FACTOR_DAMAGED).detail == "That of owner (rotation)."
+        assert Entry.objects.get(kind=Kind.FACTOR_DAMAGED).params == {"user": "owner", "factor": "totp"}
         damaged = Entry.objects.filter(kind=Kind.KEY_DAMAGED).values_list("key_id", flat=True)
         assert set(damaged) == {bad.pk, swapped.pk}
 
@@ -183,14 +185,14 @@ class TestKeysAtTheStart:
         VaultKey.check_all()
         VaultKey.check_all()
         use(settings, {"VAULT_KEYS": new_key(), "DIGEST_KEYS": OLD[1]})
-        with pytest.raises(ImproperlyConfigured, match="Version 1 of VAULT_KEYS is not the one that this database"):
+        with pytest.raises(ImproperlyConfigured, match="Version 1 of VAULT_KEYS differs from the one"):
             VaultKey.check_all()
 
     @pytest.mark.django_db(transaction=True)
     def test_no_server_starts_with_it(self, settings: Settings) -> None:
         VaultKey.check_all()
         use(settings, {"VAULT_KEYS": new_key(), "DIGEST_KEYS": OLD[1]})
-        with pytest.raises(SystemExit, match="is not the one that this database was written with"):
+        with pytest.raises(SystemExit, match="differs from the one that this database was written with"):
             gunicorn_conf.on_starting(None)
 
     def test_a_lost_key_is_told(self, settings: Settings, both: dict[str, str]) -> None:
@@ -217,20 +219,20 @@ class TestAddingAVersion:
         Vault(vault.partition("=")[2], digest.partition("=")[2])
 
     def test_not_more_than_the_gate_looks_up(
-        self, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self, file: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
     ) -> None:
         keys = OLD[1]
         for _ in range(7):
             keys = new_key(keys)
-        monkeypatch.setenv("DIGEST_KEYS", keys)
+        settings.ENVIRONMENT = replace(settings.ENVIRONMENT, digest_keys=keys)
         file.write_text(f"# kept by hand\n\nVAULT_KEYS={OLD[0]}\nDIGEST_KEYS={keys}\n")
         call_command("rotate_vault", "--add")
         added = file.read_text()
         assert added.startswith(f"# kept by hand\n\nVAULT_KEYS={OLD[0]},2:") and f"\nDIGEST_KEYS={keys}\n" in added
-        assert "DIGEST_KEYS is as it was: it has 8 versions" in capsys.readouterr().out
+        assert "DIGEST_KEYS is unchanged: it has 8 versions" in capsys.readouterr().out
 
     def test_not_where_the_environment_sets_them(self, file: Path) -> None:
         file.write_text("SECRET_KEY=x\n")
-        with pytest.raises(CommandError, match="VAULT_KEYS is not from"):
+        with pytest.raises(CommandError, match="VAULT_KEYS does not come from"):
             call_command("rotate_vault", "--add")
         assert file.read_text() == "SECRET_KEY=x\n"

@@ -11,7 +11,8 @@ from django.test import Client
 from pytest_django import Settings
 
 from console.factors.models import Authenticator
-from console.ledger.models import Entry, Kind
+from console.ledger.kinds import Kind
+from console.ledger.models import Entry
 from console.models import User
 from console.sessions.store import Session
 from tests.support.person import PASSWORD, code
@@ -78,7 +79,7 @@ class TestTheirPage:
         browser = log_on(codes, HTTP_USER_AGENT="Firefox", REMOTE_ADDR="192.0.2.1")
         log_on(codes, HTTP_USER_AGENT="Chromium", REMOTE_ADDR="2001:db8::1")
         page = browser.get("/security/sessions/").content.decode()
-        for shown in ("Firefox", "192.0.2.1", "Chromium", "2001:db8::1", "this one"):
+        for shown in ("Firefox", "192.0.2.1", "Chromium", "2001:db8::1", "This session"):
             assert shown in page
         keys = Session.objects.values_list("session_key", flat=True)
         assert not any(key in page for key in keys)
@@ -88,10 +89,10 @@ class TestTheirPage:
         name = Session.objects.get(session_key=other.session.session_key).name
         assert mine.post("/security/sessions/", {"session": name, "otp_token": "000000"}).status_code == 422
         nothing = mine.post("/security/sessions/", {"otp_token": next(codes)})
-        assert nothing.status_code == 422 and "Choose the sessions to end." in nothing.content.decode()
+        assert nothing.status_code == 422 and "Select the sessions to end." in nothing.content.decode()
         assert logged_on(other)
         answer = mine.post("/security/sessions/", {"session": name, "otp_token": next(codes)}, follow=True)
-        assert "The chosen sessions are ended." in answer.content.decode()
+        assert "The selected sessions have ended." in answer.content.decode()
         assert [logged_on(browser) for browser in (mine, other, third)] == [True, False, True]
 
     def test_anothers_cannot_be_chosen(self, codes: Iterator[str], other: Enrolled) -> None:
@@ -159,7 +160,7 @@ class TestPasswords:
         data = {"password": "wrong", "new_password": "a quite different sentence", "otp_token": next(codes)}
         for _ in range(9):
             answer = browser.post("/security/password/", data)
-            assert answer.status_code == 422 and "This is not your password." in answer.content.decode()
+            assert answer.status_code == 422 and "The password is incorrect." in answer.content.decode()
         assert browser.post("/security/password/", data).status_code == 429
         assert User.objects.get(pk=owner.pk).check_password(PASSWORD)
 
@@ -171,10 +172,10 @@ class TestPasswords:
         data = {"password": "wrong", "otp_token": next(codes)}
         for n in range(3):
             answer = browser.post("/security/recovery-codes/", data, REMOTE_ADDR=f"192.0.2.{n}")
-            assert "This is not your password." in answer.content.decode()
+            assert "The password is incorrect." in answer.content.decode()
         good = data | {"password": PASSWORD}
         answer = browser.post("/security/recovery-codes/", good, REMOTE_ADDR="192.0.2.9")
-        assert answer.status_code == 422 and "Try again in at most 15 minutes." in answer.content.decode()
+        assert answer.status_code == 422 and "Try again in 15 minutes at most." in answer.content.decode()
         assert browser.post("/security/recovery-codes/", good).status_code == 200, "from where the owner logged on"
 
     def test_what_was_refused_is_in_ones_own_ledger_and_nowhere_readable(

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.servers import ROOT
 
+pytestmark = pytest.mark.once
 PINS = [*ROOT.glob("requirements*.txt"), *ROOT.glob("tests/**/*requirements.txt"), ROOT / "bench" / "requirements.txt"]
 PIN = re.compile(r"^([a-z0-9.-]+)==([^ ;\\]+)", re.MULTILINE)
 

@@ -1,7 +1,6 @@
 """The usage page, its chart and its CSV."""
 
 import csv
-import re
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +11,8 @@ from hypothesis import given, strategies
 from pytest_django import Settings
 
 from apikeys.models import ApiKey, Usage
-from console.ledger.models import cell
+from console.ledger.chain import csv_safe
+from tests.support import html
 from tests.support.world import Enrolled, verified_client
 
 NOON = datetime(2026, 6, 10, 12, 30, tzinfo=UTC)
@@ -41,13 +41,13 @@ class TestUsage:
         key_with_calls(owner, (hours_ago(24 * 80), 1000, 0))
         browser = verified_client(owner)
         for days, accepted, refused in ((1, 5, 1), (7, 12, 1), (30, 112, 3), (90, 1112, 3)):
-            page = browser.get(f"/api-keys/usage/?days={days}").content.decode()
-            assert f"{accepted} accepted, {refused} refused" in page
-            assert page.count('<rect class="accepted"') >= 1
+            page = browser.get(f"/api-keys/usage/?days={days}").content
+            assert f"{accepted} accepted, {refused} refused" in html.text(page, "#chart-title")
+            assert html.select(page, ".chart rect.accepted")
 
     def test_a_chart_of_nothing_says_so(self, mine: Client) -> None:
         page = mine.get("/api-keys/usage/").content.decode()
-        assert "No key was called." in page and "0 accepted, 0 refused" in page
+        assert "there were no calls in this period" in page and "0 accepted, 0 refused" in page
 
     def test_one_key_alone_and_nobody_elses(self, owner: Enrolled, other: Enrolled) -> None:
         key = key_with_calls(owner, (hours_ago(1), 5, 0))
@@ -67,11 +67,11 @@ class TestUsage:
     def test_deleted_keys_keep_their_rows(self, owner: Enrolled) -> None:
         key = key_with_calls(owner, (hours_ago(1), 5, 3))
         unused = key_with_calls(owner)
-        key.delete()
-        unused.delete()
+        key.revoke()
+        unused.revoke()
         browser = verified_client(owner)
-        page = browser.get("/api-keys/usage/").content.decode()
-        assert f"{key.hint}</code></a> deleted 2026-06-10" in page and unused.hint not in page
+        page = browser.get("/api-keys/usage/").content
+        assert html.texts(page, "#usage tbody th") == [f"{key.hint} deleted 2026-06-10"]
         (row,) = csv.DictReader(browser.get("/api-keys/usage/csv/").content.decode().splitlines())
         assert row == {
             "hour_utc": "2026-06-10T11:00Z",
@@ -104,17 +104,32 @@ class TestUsage:
         for hour, *_ in calls:
             age = round((NOON - hour).total_seconds() / 3600)
             key.usage.filter(hour=hour).update(last_call_at=hour, last_call_from=f"192.0.2.{min(age, 200)}")
-        page = " ".join(verified_client(owner).get(f"/api-keys/{key.pk}/delete/").content.decode().split())
-        assert "<dt>Last call</dt><dd>2026-06-10 12:00 UTC</dd>" in page
-        assert "<dt>Calls in the last 24 hours</dt><dd>5</dd>" in page, "with all of the hour that began before them"
-        assert "the last of each hour</dt><dd>192.0.2.0, 192.0.2.24, 192.0.2.26</dd>" in page
+        page = verified_client(owner).get(f"/api-keys/{key.pk}/delete/").content
+        facts = dict(zip(html.texts(page, "dialog dt"), html.texts(page, "dialog dd"), strict=True))
+        assert facts == {
+            "Last call": "2026-06-10 12:00 UTC",
+            "Calls in the last 24 hours": "5",  # with all of the hour that began before them
+            "Callers in the last 7 days": "192.0.2.0, 192.0.2.24, 192.0.2.26"
+            " Only the last caller in each hour is recorded.",
+        }
+
+    @pytest.mark.parametrize(("callers", "rest"), [(0, "None"), (5, "192.0.2.4"), (6, "192.0.2.4, and 1 more")])
+    def test_of_many_callers_the_latest_five_are_named(self, owner: Enrolled, callers: int, rest: str) -> None:
+        key = key_with_calls(owner, *((hours_ago(n), 1, 0) for n in range(callers)))
+        for n in range(callers):
+            key.usage.filter(hour=hours_ago(n)).update(last_call_at=hours_ago(n), last_call_from=f"192.0.2.{n}")
+        named = ", ".join([*(f"192.0.2.{n}" for n in range(min(callers, 4))), rest])
+        if callers:
+            named += " Only the last caller in each hour is recorded."
+        page = verified_client(owner).get(f"/api-keys/{key.pk}/delete/").content
+        assert html.texts(page, "dialog dd")[-1] == named
 
     def test_calls_that_a_deleted_key_still_gets_are_listed(self, owner: Enrolled) -> None:
         key = key_with_calls(owner, (hours_ago(2), 9, 4), (hours_ago(1), 0, 1))
-        key.delete()
-        page = verified_client(owner).get("/api-keys/").content.decode()
-        row = page.partition('id="deleted-keys"')[2].partition(key.hint)[2].partition("</tr>")[0]
-        assert re.findall(r"<td[^>]*>([^<]*)</td>", row)[1:] == ["5", "2026-06-10 11:00 UTC"]
+        key.revoke()
+        page = verified_client(owner).get("/api-keys/").content
+        assert html.texts(page, "#deleted-keys tbody th") == [key.hint]
+        assert html.texts(page, "#deleted-keys tbody td")[1:] == ["5", "2026-06-10 11:00 UTC"]
 
     def test_the_list_shows_the_last_call(self, owner: Enrolled) -> None:
         key = key_with_calls(owner)
@@ -129,11 +144,11 @@ class TestUsage:
 
 @given(strategies.text())
 def test_no_cell_is_a_formula(text: str) -> None:
-    shown = cell(text)
+    shown = csv_safe(text)
     assert shown[:1] not in tuple("=+-@\t\r\n＝＋－＠")
     assert shown in (text, f"'{text}")
 
 
 @pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "-2", "+3", "\t=1"])
 def test_a_formula_is_text(text: str) -> None:
-    assert cell(text) == f"'{text}"
+    assert csv_safe(text) == f"'{text}"

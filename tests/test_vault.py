@@ -10,6 +10,7 @@ from apikeys.keys import format as keyformat
 from console.vault import Vault, VaultError, new_key, parse_keys
 from tests.support.world import whole
 
+pytestmark = pytest.mark.once
 ONE, TWO, DIGEST = new_key(), new_key().replace("1:", "2:"), new_key()
 
 

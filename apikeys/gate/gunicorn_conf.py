@@ -2,10 +2,11 @@
 
 import os
 
-from console import logs
+from console import environment, logs
 from console.gunicorn_conf import on_starting, post_worker_init  # noqa: F401  (gunicorn's hooks)
 
-workers = int(os.environ.get("GATE_WORKERS", 2))
+ENVIRONMENT = environment.read_or_exit()
+workers = ENVIRONMENT.gate_workers
 worker_class = "apikeys.gate.worker.GateWorker"
 graceful_timeout = 20
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None

@@ -1,19 +1,21 @@
-"""The gate as gunicorn runs it: put together from the settings, and from nothing else."""
+"""The gate as gunicorn runs it: put together from the environment, and nowhere else."""
 
 from apikeys.gate.app import Gate
 from apikeys.gate.configuration import GateConfiguration
-from console import settings
+from console import environment
+from console.vault import Vault
 
 
 def gate() -> Gate:
     """gunicorn's application; a worker calls it once, after the fork."""
+    found = environment.read_or_exit()
     return Gate(
         GateConfiguration(
-            database=settings.SQLITE_FILE or settings.postgres_conninfo(settings.DATABASES["default"]),
-            digests=settings.VAULT.digests,
-            trusted_proxies=settings.TRUSTED_PROXIES,
-            metering_dir=settings.METERING_DIR,
-            metering_seconds=settings.METERING_SECONDS,
-            max_connections=settings.GATE_MAX_CONNECTIONS,
+            database=found.sqlite_file or found.postgres_conninfo,
+            digests=Vault(found.vault_keys, found.digest_keys).digests,
+            trusted_proxies=found.trusted_proxies,
+            metering_dir=found.metering_dir,
+            metering_seconds=found.metering_seconds,
+            max_connections=found.gate_max_connections,
         )
     )

@@ -1,57 +1,46 @@
-"""The page of keys. Each of its dialogs has an address, and is that page with the dialog open."""
+"""The page of keys. Each of its dialogs has a URL, and is that page with the dialog open."""
 
 import uuid
 from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.generic import ListView, View
 
-from apikeys.models import ApiKey, ApiKeyQuerySet, KeyDeleted
+from apikeys.keys.limits import CreationRefused
+from apikeys.keys.models import ApiKey, ApiKeyQuerySet, KeyDeleted
 from console.access import user_of
-from console.factors.authentication import SecurityForm
-from console.ledger import models as ledger
-from console.ledger.models import Kind
+from console.factors.forms import SecurityForm
+from console.pages.secured import SecuredView
 from console.vault import VaultError
 
 DELETED_SHOWN = 20
-DAMAGED = (
-    "This key cannot be shown: what is stored of it was changed from outside. It is in the ledger; "
-    "tell your operator, and delete the key if nobody can say why."
-)
-NOT_ROOT = (
-    "Only the root account can manage API keys. You are logged on as a RAM user: "
-    "ask the owner of the root account {account} to create, view or delete a key."
+INCOMPLETE = gettext_lazy("This form is incomplete. Reload the page and try again.")
+ALREADY_DELETED = gettext_lazy("This API key has already been deleted, perhaps in another window.")
+DAMAGED = gettext_lazy(
+    "This API key cannot be shown: its stored data was modified outside the console. See the activity of your "
+    "account. Tell your operator, and delete the key if nobody can explain it."
 )
 
 
 class CreateForm(forms.Form):
-    """Carries a random id, so that a reload, a double click or a retry makes no second key."""
+    """Carries a random id, so that a reload, a double click or a retry creates no second key."""
 
     request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
 
 
-class RootAccountOnly(View):
-    """A page of the root account that is logged on; a RAM user is told why not. Every query starts from `keys`."""
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        user = user_of(request)
-        if not user.is_root_account:
-            if request.method == "POST":
-                with transaction.atomic():
-                    ledger.record(Kind.KEY_REFUSED, user, detail="Only the root account can manage API keys.")
-            raise PermissionDenied(NOT_ROOT.format(account=user.account))
-        return super().dispatch(request, *args, **kwargs)
+class OwnKeys(View):
+    """A page of the account that is logged on. Every query starts from `keys`."""
 
     def keys(self) -> ApiKeyQuerySet:
         return ApiKey.objects.of(user_of(self.request))
 
 
-class KeyList(RootAccountOnly, ListView):  # type: ignore[type-arg]
+class KeyList(OwnKeys, ListView):  # type: ignore[type-arg]
     """The active keys of the account."""
 
     template_name = "apikeys/list.html"
@@ -82,54 +71,44 @@ class CreateKey(KeyList):
     def post(self, request: HttpRequest) -> HttpResponse:
         form = CreateForm(request.POST)
         if not form.is_valid():
-            return self.respond(problem="This form is incomplete. Reload the page and try again.", status=400)
+            return self.respond(problem=INCOMPLETE, status=400)
         try:
             key, secret = ApiKey.objects.issue(user_of(request), form.cleaned_data["request_id"])
-        except ValidationError as refused:
-            return self.respond(problem=" ".join(refused.messages), status=409)
+        except CreationRefused as refused:
+            return self.respond(problem=refused.messages[0], problem_code=refused.code, status=409)
         return self.respond("secret", key=key, secret=secret, created=True)
 
 
-class SecuredKey(KeyList):
-    """An action on one key: its POST carries the code of a security authentication, which serves that alone."""
+class SecuredKey(SecuredView, KeyList):
+    """An act on one key behind security authentication, as a dialog of the list."""
 
     http_method_names = ["get", "head", "post", "options"]
-    dialog = ""
+    dialog: str
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             return super().dispatch(request, *args, **kwargs)
         except KeyDeleted:
-            return self.respond(problem="This key is deleted already, perhaps in another window.", status=404)
+            return self.respond(problem=ALREADY_DELETED, status=404)
         except VaultError:
             return self.respond(problem=DAMAGED, status=500)
 
-    def key(self, key_id: uuid.UUID) -> ApiKey:
-        """The account's key of that id. Raises Http404 and KeyDeleted."""
-        key = get_object_or_404(self.keys(), pk=key_id)
-        if key.deleted_at:
+    def form(self, *data: Any) -> SecurityForm:
+        """Finds the key first, before a code is spent. Raises Http404 and KeyDeleted."""
+        self.key = get_object_or_404(self.keys(), pk=self.kwargs["key_id"])
+        if self.key.deleted_at:
             raise KeyDeleted
-        return key
+        return SecurityForm(*data)
 
-    def get(self, request: HttpRequest, key_id: uuid.UUID) -> HttpResponse:
-        return self.respond(self.dialog, key=self.key(key_id), form=SecurityForm())
-
-    def post(self, request: HttpRequest, key_id: uuid.UUID) -> HttpResponse:
-        key = self.key(key_id)
-        form = SecurityForm(request.POST)
-        if form.authenticate(user_of(request)) is None:
-            return self.respond(self.dialog, form.status, key=key, form=form)
-        return self.act(key)
-
-    def act(self, key: ApiKey) -> HttpResponse:
-        raise NotImplementedError
+    def page(self, form: SecurityForm, status: int = 200) -> HttpResponse:
+        return self.respond(self.dialog, status, key=self.key, form=form)
 
 
 class ViewKey(SecuredKey):
     dialog = "view"
 
-    def act(self, key: ApiKey) -> HttpResponse:
-        return self.respond("secret", key=key, secret=key.reveal())
+    def act(self, form: SecurityForm) -> HttpResponse:
+        return self.respond("secret", key=self.key, secret=self.key.reveal())
 
 
 class DeleteKey(SecuredKey):
@@ -137,11 +116,12 @@ class DeleteKey(SecuredKey):
 
     dialog = "delete"
 
-    def get(self, request: HttpRequest, key_id: uuid.UUID) -> HttpResponse:
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        form = self.form()
         dialog = "delete" if "confirmed" in request.GET else "confirm_deletion"
-        return self.respond(dialog, key=self.key(key_id), form=SecurityForm())
+        return self.respond(dialog, key=self.key, form=form)
 
-    def act(self, key: ApiKey) -> HttpResponse:
-        key.delete()
-        messages.success(self.request, f"Key {key} is deleted. Every call that uses it is refused from now on.")
+    def act(self, form: SecurityForm) -> HttpResponse:
+        self.key.revoke()
+        messages.success(self.request, _("The API key %s has been deleted. Calls that use it are denied.") % self.key)
         return redirect("apikeys:list")

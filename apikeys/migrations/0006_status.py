@@ -9,6 +9,10 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AlterModelOptions(
+            name="apikey",
+            options={"ordering": ["-created_at"], "verbose_name": "API key", "verbose_name_plural": "API keys"},
+        ),
         migrations.RemoveIndex(model_name="apikey", name="keys_for_the_gate"),
         migrations.RenameField(model_name="apikey", old_name="disabled", new_name="account_disabled"),
         migrations.AddField(

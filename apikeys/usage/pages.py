@@ -9,20 +9,20 @@ from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.views.generic import TemplateView
 
-from apikeys.keys.pages import RootAccountOnly
-from apikeys.models import Usage
+from apikeys.keys.pages import OwnKeys
+from apikeys.usage.models import Usage
 from apikeys.usage.sums import PERIODS, by_key, chart, period
-from console.ledger.models import cell
+from console.ledger.chain import csv_safe
 
 
 class UsageForm(forms.Form):
-    """Of which days, and of which key alone; anything else is today's of all keys."""
+    """Which days, and which key; anything else shows today, for all keys."""
 
     days = forms.TypedChoiceField(choices=[(days, name) for days, name in PERIODS.items()], coerce=int)
     key = forms.UUIDField(required=False)
 
 
-class UsagePage(RootAccountOnly, TemplateView):
+class UsagePage(OwnKeys, TemplateView):
     template_name = "apikeys/usage.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
@@ -44,8 +44,8 @@ class UsagePage(RootAccountOnly, TemplateView):
         )
 
 
-class UsageCsv(RootAccountOnly):
-    """A row a key and hour."""
+class UsageCsv(OwnKeys):
+    """One row per key and hour."""
 
     http_method_names = ["get", "head", "options"]
 
@@ -62,5 +62,5 @@ class UsageCsv(RootAccountOnly):
         for row in rows.order_by("hour", "key__created_at"):
             deleted = f"{row.key.deleted_at:%Y-%m-%dT%H:%M:%SZ}" if row.key.deleted_at else ""
             values = [f"{row.hour:%Y-%m-%dT%H:00Z}", row.key_id, row.key, row.accepted, row.refused, deleted]
-            out.writerow([cell(value) for value in values])
+            out.writerow([csv_safe(value) for value in values])
         return response

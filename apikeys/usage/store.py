@@ -8,7 +8,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apikeys.metering.fold import KeyHour
-from apikeys.models import FoldedFile
+from apikeys.usage.models import FoldedFile
 
 # One row for each key and hour. Its last call moves at most once a minute.
 ADD = """

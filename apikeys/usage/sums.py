@@ -7,10 +7,13 @@ from typing import Any
 
 from django.db.models import Sum
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
-from apikeys.models import ApiKeyQuerySet, Usage, day_of
+from apikeys.keys.limits import day_of
+from apikeys.keys.models import ApiKeyQuerySet
+from apikeys.usage.models import Usage
 
-PERIODS = {1: "Today", 7: "7 days", 30: "30 days", 90: "90 days"}
+PERIODS = {1: _("Today"), 7: _("7 days"), 30: _("30 days"), 90: _("90 days")}
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, LABEL = 720, 240, 32, 32, 28, 60  # of the chart, in its own units
 
 
@@ -55,7 +58,7 @@ def period(days: int, now: datetime) -> tuple[datetime, list[str], bool]:
     are hours. Calls are counted by the hour of UTC: one that midnight divides goes with the day in which it began."""
     zone = timezone.get_default_timezone()
     start, end = day_of(now)
-    for _ in range(days - 1):
+    for _day in range(days - 1):
         start = day_of(start - timedelta(microseconds=1))[0]
     first = start.astimezone(zone).date()
     if days > 1:

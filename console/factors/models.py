@@ -1,11 +1,10 @@
-"""Factors: the devices that users prove themselves with."""
+"""Factors: the devices that users authenticate with."""
 
-import math
 import secrets
 import time
 from base64 import b32encode
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 from django.conf import settings
@@ -14,40 +13,23 @@ from django.utils import timezone
 from django_otp.models import Device, ThrottlingMixin, TimestampMixin
 from django_otp.oath import TOTP
 
-from console.ledger import models as ledger
-from console.ledger.models import Kind
+from console.accounts import User, lock
+from console.factors.refusals import CodeRefused, CodeThrottled, Reason
+from console.ledger.kinds import Kind
+from console.ledger.record import record
 from console.sessions.store import Session
-
-if TYPE_CHECKING:
-    from console.models import User
 
 ISSUER = "API Key Console"
 TOTP_STEP_SECONDS = 30
 TOTP_TOLERANCE_STEPS = 1  # RFC 6238, 5.2: one step for the delay between reading and sending
 MAX_THROTTLE = timedelta(minutes=15)
 RECOVERY_CODES = 10
-RECOVERY_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32 signs, none that reads like another
+RECOVERY_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32 characters, none easily mistaken for another
 RECOVERY_LENGTH = 24  # 120 bits: enough for a plain keyed hash (OWASP ASVS 6.5.2 asks for 112)
 
 
-class CodeRefused(Exception):
-    """A security authentication that failed; the message says what to do next. Nothing else has changed."""
-
-    status = 422
-
-
-class CodeThrottled(CodeRefused):
-    """The factor takes no code for some seconds, after wrong ones."""
-
-    status = 429
-
-    def __init__(self, until: datetime) -> None:
-        self.retry_after = max(1, math.ceil((until - timezone.now()).total_seconds()))
-        super().__init__(f"Too many wrong codes. Try again in {self.retry_after} s.")
-
-
 def delete_in_order(factors: "models.QuerySet[Any]") -> int:
-    """How many there were. In the order in which a rotation locks them, so that the two never wait for each other."""
+    """Delete them in the order in which a rotation locks them, so that the two never deadlock. How many there were."""
     list(factors.order_by("pk").select_for_update())
     return factors.delete()[0]
 
@@ -57,7 +39,9 @@ def random_id() -> int:
 
 
 class Factor(TimestampMixin, ThrottlingMixin, Device):  # type: ignore[misc]
-    """An enrolled device. `check_code` needs the row locked (console.security does that)."""
+    """An enrolled device. `check_code` needs the row locked (console.factors.authentication does that)."""
+
+    kind: str  # its code in the ledger
 
     # Drawn before the row is stored, so that what is sealed can be bound to it.
     id = models.BigIntegerField(primary_key=True, default=random_id, editable=False)
@@ -69,7 +53,7 @@ class Factor(TimestampMixin, ThrottlingMixin, Device):  # type: ignore[misc]
         return 1
 
     def throttled_until(self) -> datetime | None:
-        """When a code is looked at again. django-otp doubles the wait without end; here it ends at 15 minutes."""
+        """When the next code is accepted. django-otp doubles the wait without limit; here 15 minutes is the most."""
         allowed, why = self.verify_is_allowed()
         if allowed:
             return None
@@ -77,7 +61,8 @@ class Factor(TimestampMixin, ThrottlingMixin, Device):  # type: ignore[misc]
         return until if until > timezone.now() else None
 
     def check_code(self, code: str) -> CodeRefused | None:
-        """Spend `code`: None where it was good, else why not (returned, so that the count of failures is kept)."""
+        """Spend `code`. Returns None where it was right, else why not: returned, not raised, so that the count of
+        failures is committed."""
         if until := self.throttled_until():
             return CodeThrottled(until)
         refused = self.spend(code)
@@ -90,7 +75,7 @@ class Factor(TimestampMixin, ThrottlingMixin, Device):  # type: ignore[misc]
         return refused
 
     def verify_token(self, token: str) -> bool:
-        """django-otp's name for it."""
+        """What django-otp calls it."""
         return self.check_code(token) is None
 
     def spend(self, code: str) -> CodeRefused | None:
@@ -100,6 +85,7 @@ class Factor(TimestampMixin, ThrottlingMixin, Device):  # type: ignore[misc]
 class Authenticator(Factor):
     """An authenticator app (TOTP, RFC 6238: SHA-1, six digits, 30 s)."""
 
+    kind = "totp"
     sealed_secret = models.BinaryField(editable=False)
     last_step = models.BigIntegerField(default=-1, editable=False)
 
@@ -111,31 +97,31 @@ class Authenticator(Factor):
         ]
 
     @classmethod
-    def pending(cls, user: "User") -> Self:
-        """A new one, not in force before a code of it has confirmed it."""
+    def pending(cls, user: User) -> Self:
+        """A new one, in use only once one of its codes has confirmed it."""
         factor = cls(user=user, name="Authenticator app", confirmed=False)
         factor.sealed_secret = settings.VAULT.seal(factor.place, secrets.token_bytes(20))
         factor.save()
         return factor
 
     def confirm(self, *, replacing: bool, session: str | None = None) -> list[str]:
-        """Put this one in force, alone, and return the ten recovery codes that come with it. All sessions of the user
-        end but the one of that key. Raises CodeRefused where another session has enrolled meanwhile."""
+        """Make this the user's only authenticator and return the ten recovery codes that come with it. Ends all of the
+        user's sessions except `session`. Raises CodeRefused where another session has enrolled one meanwhile."""
         with transaction.atomic(durable=True):
-            ledger.lock(self.user.root)
-            ledger.lock(self.user)
+            lock(self.user.root)
+            lock(self.user)
             mine = Authenticator.objects.filter(user=self.user)
             others = mine.exclude(pk=self.pk)
             lost = not mine.filter(pk=self.pk, confirmed=False).exists()
             if lost or (not replacing and others.filter(confirmed=True).exists()):
-                raise CodeRefused("An authenticator was enrolled in another window. Log on with that one.")
-            for _ in others.filter(confirmed=True):
-                ledger.record(Kind.FACTOR_REMOVED, self.user, detail=f"{self.name} of {self.user}")
+                raise CodeRefused(Reason.ENROLLED_ELSEWHERE)
+            for other in others.filter(confirmed=True):
+                record(Kind.FACTOR_REMOVED, self.user, user=self.user.username, factor=other.kind)
             delete_in_order(others)
             self.confirmed = True
             self.created_at = self.last_used_at = timezone.now()
             self.save(update_fields=["confirmed", "created_at", "last_used_at", "last_step"])
-            ledger.record(Kind.FACTOR_ADDED, self.user, detail=f"{self.name} of {self.user}")
+            record(Kind.FACTOR_ADDED, self.user, user=self.user.username, factor=self.kind)
             Session.objects.filter(user=self.user).exclude(session_key=session).delete()
             return RecoveryCodes.issue(self.user)
 
@@ -153,8 +139,8 @@ class Authenticator(Factor):
         return b32encode(self.secret).decode()
 
     @property
-    def address(self) -> str:
-        """The otpauth: address that the QR code carries (the Key URI format of authenticator apps)."""
+    def uri(self) -> str:
+        """The otpauth: URI in the QR code (the Key URI format of authenticator apps)."""
         label = quote(f"{ISSUER}:{self.user.get_username()}")
         return f"otpauth://totp/{label}?" + urlencode({"secret": self.secret_text, "issuer": ISSUER}, quote_via=quote)
 
@@ -165,13 +151,14 @@ class Authenticator(Factor):
             self.last_step = totp.t()
             return None
         if totp.verify(int(code), TOTP_TOLERANCE_STEPS):
-            return CodeRefused("This code was used already; wait for the next one.")
-        return CodeRefused("That code is wrong. Enter the one that your authenticator app shows now.")
+            return CodeRefused(Reason.USED)
+        return CodeRefused(Reason.WRONG)
 
 
 class RecoveryCodes(Factor):
-    """Codes for one use each, of which only the keyed digests are stored."""
+    """Single-use codes, of which only the keyed digests are stored."""
 
+    kind = "recovery-code"
     digests = models.JSONField(default=list, editable=False)
 
     class Meta:
@@ -179,19 +166,19 @@ class RecoveryCodes(Factor):
         verbose_name_plural = "recovery codes"
 
     @classmethod
-    def issue(cls, user: "User") -> list[str]:
-        """Ten new codes, in place of any there were. Only their digests stay."""
+    def issue(cls, user: User) -> list[str]:
+        """Ten new codes, which replace any earlier ones. Only their digests are stored."""
         codes = [
             "".join(secrets.choice(RECOVERY_ALPHABET) for _ in range(RECOVERY_LENGTH)) for _ in range(RECOVERY_CODES)
         ]
         digests = [cls.digests_of(user, code)[0] for code in codes]
         with transaction.atomic():
-            ledger.record(Kind.RECOVERY_CODES_MADE, user, detail=f"of {user}")
+            record(Kind.RECOVERY_CODES_CREATED, user, user=user.username)
             cls.objects.update_or_create(user=user, defaults={"name": "Recovery codes", "digests": digests})
         return ["-".join(code[i : i + 6] for i in range(0, RECOVERY_LENGTH, 6)) for code in codes]
 
     @staticmethod
-    def digests_of(user: "User", code: str) -> list[str]:
+    def digests_of(user: User, code: str) -> list[str]:
         return [d.hex() for d in settings.VAULT.digests(f"recovery-code:{user.pk}", code)]
 
     @property
@@ -203,4 +190,4 @@ class RecoveryCodes(Factor):
             if digest in self.digests:
                 self.digests.remove(digest)
                 return None
-        return CodeRefused("That is none of your unused recovery codes.")
+        return CodeRefused(Reason.UNKNOWN_RECOVERY_CODE)

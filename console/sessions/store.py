@@ -1,4 +1,4 @@
-"""Sessions in the database, each with whose it is: so that they can be listed, and ended from elsewhere."""
+"""Sessions in the database, each with its user, so that they can be listed and ended from elsewhere."""
 
 import hashlib
 import time
@@ -12,11 +12,11 @@ from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 from django.http import HttpRequest
 
-from console.ledger.models import here
+from console.origin import current_origin
 
 BEGAN, SEEN = "began", "seen"  # Unix times within a session
 ADDRESS, BROWSER = "address", "browser"
-SEEN_SECONDS = 60  # written down no more often
+SEEN_SECONDS = 60  # stored no more often
 
 
 class Session(AbstractBaseSession):
@@ -34,7 +34,7 @@ class Session(AbstractBaseSession):
 
     @property
     def name(self) -> str:
-        """What a page may call it by: the key itself would let its reader in."""
+        """What a page may call it: the key itself would let a reader in."""
         return hashlib.sha256(self.session_key.encode()).hexdigest()[:16]
 
 
@@ -69,17 +69,18 @@ def moment(seconds: float) -> datetime:
 
 
 def begin(request: HttpRequest) -> None:
-    """The log-on's first step is done."""
+    """The first step of the log-on succeeded."""
     request.session[BEGAN] = int(time.time())
     note(request)
 
 
 def see(request: HttpRequest) -> None:
-    """Keep a session in use from being idle."""
+    """The session is in use: it is not idle."""
     if SEEN in request.session and time.time() - request.session[SEEN] >= SEEN_SECONDS:
         note(request)
 
 
 def note(request: HttpRequest) -> None:
+    origin = current_origin()
     request.session[SEEN] = int(time.time())
-    request.session[ADDRESS], request.session[BROWSER] = here().address, here().browser
+    request.session[ADDRESS], request.session[BROWSER] = origin.address, origin.browser

@@ -12,7 +12,7 @@ from apikeys.keys import format as keyformat
 from tests.support.person import Person
 from tests.support.servers import ROOT, Server
 
-pytestmark = pytest.mark.scanner
+pytestmark = pytest.mark.once
 schema = schemathesis.openapi.from_path(ROOT / "docs" / "gate.openapi.yaml")
 ANY_METHOD: list[Any] = [unsupported_method]  # is answered, as the contract says
 many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -11,7 +11,7 @@ from tests.attacks.conftest import Site
 from tests.support.person import Person
 from tests.support.servers import ROOT, installed
 
-pytestmark = [pytest.mark.gateway, pytest.mark.scanner]
+pytestmark = [pytest.mark.gateway, pytest.mark.once]
 # Not those that ask machines elsewhere, or look for what can have nothing here to be found in (XML, PHP, Java, CMS).
 MODULES = [
     *("backup", "cookieflags", "crlf", "csp", "csrf", "exec", "file", "htaccess", "http_headers", "ldap", "methods"),

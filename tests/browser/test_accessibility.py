@@ -64,12 +64,12 @@ def test_axe_finds_no_violation(context: BrowserContext) -> None:
         ("/activity/?kind=locked+out", "Activity"),
         ("/security/", "Security"),
         ("/security/sessions/", "Sessions"),
-        ("/security/password/", "Password"),
-        ("/security/email/", "Mail address"),
+        ("/security/password/", "Change password"),
+        ("/security/email/", "Change email"),
         ("/security/authenticator/", "Authenticator app"),
-        ("/security/recovery-codes/", "New recovery codes"),
-        ("/nothing-here", "Not found"),
-        ("/api-keys/create/", "Cannot be opened this way"),
+        ("/security/recovery-codes/", "Generate new recovery codes"),
+        ("/nothing-here", "Page not found"),
+        ("/api-keys/create/", "Method not allowed"),
         ("/login/?ended=1&next=/security/", "Security"),
     ):
         page.goto(address)

@@ -80,3 +80,13 @@ def test_it_works_without_javascript(chromium: Browser, fresh_server: Server) ->
     context = chromium.new_context(base_url=fresh_server.address, java_script_enabled=False)
     journey(context.new_page(), scripted=False)
     context.close()
+
+
+def test_where_the_browser_blocks_the_clipboard_the_key_is_selected(context: BrowserContext) -> None:
+    context.add_init_script("navigator.clipboard.writeText = () => Promise.reject()")
+    page = context.new_page()
+    log_on_and_enrol(page)
+    page.get_by_role("button", name="Create New API Key").click()
+    page.get_by_role("button", name="Copy").click()
+    expect(page.locator("[data-copied]")).to_contain_text("press Ctrl+C")
+    assert page.evaluate("getSelection().toString()") == page.locator("#api-key-value").input_value()

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from console.ledger.models import Kind
+from console.ledger.kinds import Kind
 from tests.support.person import PASSWORD, code
 from tests.support.world import World
 
@@ -54,7 +54,7 @@ ACTIONS: dict[Kind, Callable[[World], Any]] = {
     Kind.KEY_CREATED: create,
     Kind.KEY_VIEWED: view,
     Kind.KEY_DELETED: delete,
-    Kind.RECOVERY_CODES_MADE: new_codes,
+    Kind.RECOVERY_CODES_CREATED: new_codes,
     Kind.FACTOR_ADDED: replace_authenticator,
     Kind.FACTOR_REMOVED: replace_authenticator,
     Kind.PASSWORD_CHANGED: change_password,

@@ -1,15 +1,15 @@
 """Somebody with a browser and an authenticator app, over HTTP: for tests that need a running server."""
 
 import base64
-import re
 import ssl
 import time
-from html import unescape
 from pathlib import Path
 from typing import Self
 
 import httpx
 from django_otp.oath import totp
+
+from tests.support import html
 
 NAME, PASSWORD = "root", "correct horse battery staple"
 
@@ -20,17 +20,8 @@ def code(secret: str, ahead: int = 0) -> str:
 
 
 def fields(page: str) -> dict[str, str]:
-    """The hidden fields of a page's forms, except the log-out's: the last of a name wins."""
-    return {
-        match["name"]: unescape(match["value"])
-        for match in re.finditer(r'<input type="hidden" name="(?P<name>[^"]+)" value="(?P<value>[^"]*)"', page)
-    }
-
-
-def element(page: str, pattern: str) -> str:
-    match = re.search(pattern, page)
-    assert match, page
-    return unescape(match[1])
+    """The hidden fields of the forms in a page's main part; the last of a name wins."""
+    return {str(hidden["name"]): str(hidden["value"]) for hidden in html.select(page, "main input[type=hidden]")}
 
 
 class Person:
@@ -56,9 +47,9 @@ class Person:
     def log_on(self) -> Self:
         page = self.send("/login/", username=NAME, password=PASSWORD)
         if "totp-secret" in page.text:
-            self.totp_secret = element(page.text, r'id="totp-secret">([A-Z2-7]+)<')
+            self.totp_secret = html.text(page.text, "#totp-secret")
             page = self.send("/security/authenticator/", otp_token=code(self.totp_secret))
-            self.recovery_codes = re.findall(r"<li><code>([^<]+)</code></li>", page.text)
+            self.recovery_codes = html.texts(page.text, "#recovery-codes li code")
         else:
             self.send("/login/verify/", otp_token=self.recovery_codes.pop())
         return self
@@ -69,10 +60,11 @@ class Person:
         page = self.send("/api-keys/create/")
         assert page.status_code == 200, page.text
         (key_id,) = set(self.key_ids()) - before
-        return key_id, element(page.text, r'id="api-key-value"[^>]*value="([^"]+)"')
+        return key_id, html.attribute(page.text, "#api-key-value", "value")
 
     def key_ids(self) -> list[str]:
-        return re.findall(r'data-key-id="([^"]+)"', self.http.get("/api-keys/").text)
+        rows = html.select(self.http.get("/api-keys/").text, "#api-keys tr[data-key-id]")
+        return [str(row["data-key-id"]) for row in rows]
 
     def delete(self, key_id: str) -> httpx.Response:
         return self.send(f"/api-keys/{key_id}/delete/", otp_token=self.recovery_codes.pop())

@@ -55,7 +55,7 @@ def measure(folder: Path, deletions: int, at_once: int = 8, workers: int = 3, pr
             for key, secret in made:
                 before = callers.accepted[secret]
                 wait_for(lambda: callers.accepted[secret] > before)  # noqa: B023
-                key.delete()
+                key.revoke()
                 deleted_at[secret] = time.monotonic()
             wait_for(lambda: len(refused) == len(made))  # noqa: B023
             callers.stopped = True

@@ -1,12 +1,11 @@
 """Users who have passed the log-on, and what an owner has at hand."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from django.contrib.auth.hashers import make_password
-from django.db import connection
 from django.test import Client
 
 from apikeys.models import ApiKey
@@ -24,9 +23,7 @@ else:
     Enrolled = User
 
 
-def only_postgres(test: Callable[..., None]) -> Callable[..., None] | None:
-    """A test of what only PostgreSQL does: elsewhere there is no such test, rather than one that asserts nothing."""
-    return test if connection.vendor == "postgresql" else None
+only_postgres = pytest.mark.postgres  # a test of what only PostgreSQL does
 
 
 def whole(sentence: str) -> str:
@@ -44,7 +41,7 @@ def enrolled(name: str, **fields: object) -> Enrolled:
 def verified_client(user: User, **options: bool) -> Client:
     """A browser in which `user` has passed both steps of the log-on."""
     client = Client(**options)  # type: ignore[arg-type]
-    client.force_login(user, backend="console.factors.authentication.PasswordBackend")
+    client.force_login(user, backend="console.security.PasswordBackend")
     session = client.session
     session["otp_device_id"] = Authenticator.objects.get(user=user).persistent_id
     session.save()

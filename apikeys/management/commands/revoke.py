@@ -1,4 +1,4 @@
-"""Delete leaked keys."""
+"""Revoke leaked keys."""
 
 import sys
 from argparse import ArgumentParser, FileType
@@ -6,16 +6,16 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from apikeys.leaks.report import revoke
+from apikeys.leaks.revoke import revoke_leaked
 
 
 class Command(BaseCommand):
-    help = "Deletes leaked keys, one a line in a file or on standard input; their owners are told."
+    help = "Deletes leaked keys, given one per line in a file or on standard input, and notifies their owners."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", nargs="?", type=FileType(), default=sys.stdin)
 
     def handle(self, *args: Any, **options: Any) -> None:
         secrets = options["file"].read().split()
-        deleted = revoke(secrets, "the command line")
-        self.stdout.write(f"{deleted} of {len(secrets)} deleted; the others are not known here or were deleted before.")
+        revoked = revoke_leaked(secrets)
+        self.stdout.write(f"{revoked} of {len(secrets)} deleted; the others are unknown or were deleted before.")

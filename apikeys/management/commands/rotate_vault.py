@@ -1,4 +1,4 @@
-"""Move everything that is stored to the newest keys."""
+"""Move everything that is stored to the newest vault keys."""
 
 import os
 import sys
@@ -10,12 +10,12 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import models, transaction
 
-from apikeys.models import ApiKey
+from apikeys.keys.models import ApiKey
 from console.factors.models import Authenticator
-from console.ledger import models as ledger
-from console.ledger.models import Kind
-from console.models import VaultKey
+from console.ledger.kinds import Kind
+from console.ledger.record import record
 from console.vault import MAX_DIGEST_KEYS, VaultError, new_key, parse_keys
+from console.vault_keys import VaultKey
 
 BATCH = 200  # rows that are locked together
 WIDTH = 40  # of the progress bar
@@ -23,9 +23,9 @@ WIDTH = 40  # of the progress bar
 
 class Command(BaseCommand):
     help = (
-        "Encrypts all keys and factors again with the newest VAULT_KEYS, and digests keys with the newest DIGEST_KEYS. "
-        "The console and the gate stay in use meanwhile; killed, it goes on where it was when run again. First give "
-        "the new versions to every gate, then to every console: --add does that in secrets.env."
+        "Re-encrypts all API keys and factors with the newest VAULT_KEYS, and digests API keys with the newest "
+        "DIGEST_KEYS. The console and the gate can stay in use; if interrupted, run it again and it resumes. First "
+        "give the new versions to every gate, then to every console: --add does so in secrets.env."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -40,23 +40,23 @@ class Command(BaseCommand):
             Authenticator.objects.all(),
             ApiKey.objects.filter(sealed_secret__isnull=False),
         ]
-        self.told = 0
+        self.recorded = 0
         self.damaged: list[Authenticator | ApiKey] = []
         moved = self.rotate_all(sealed)
-        if not self.damaged and self.rotate_all(sealed):  # what was written meanwhile
+        if not self.damaged and self.rotate_all(sealed):  # what has been written meanwhile
             raise CommandError(
-                "Something still writes with older keys. Restart every console with the new ones, then run this again."
+                "A console still writes with older keys. Restart every console with the new ones, then run this again."
             )
         if self.damaged:
             raise CommandError(
-                f"{moved} moved; {len(self.damaged)} cannot be opened and are as they were (see the ledger). "
+                f"{moved} moved; {len(self.damaged)} cannot be decrypted and were left unchanged (see the ledger). "
                 "Keep every version of VAULT_KEYS."
             )
         newest = max(version for name, version in settings.VAULT.fingerprints if name == "VAULT_KEYS")
         VaultKey.objects.filter(name="VAULT_KEYS", version__lt=newest).delete()
-        self.stdout.write(f"{moved} moved, {self.done - moved} were in place.")
-        self.stdout.write("Older versions of VAULT_KEYS can be taken out now.")
-        self.stdout.write("Keep those of DIGEST_KEYS: deleted keys and unused recovery codes are recognised by them.")
+        self.stdout.write(f"{moved} moved, {self.done - moved} already had the newest keys.")
+        self.stdout.write("Older versions of VAULT_KEYS can be removed now.")
+        self.stdout.write("Keep those of DIGEST_KEYS: they recognize deleted keys and unused recovery codes.")
 
     def rotate_all(self, sealed: list[models.QuerySet[Any]]) -> int:
         self.total, self.done = sum(rows.count() for rows in sealed), 0
@@ -66,7 +66,7 @@ class Command(BaseCommand):
         return moved
 
     def rotate(self, rows: models.QuerySet[Any]) -> int:
-        """Batch by batch, each in a transaction; how many rows were not in place."""
+        """Batch by batch, each in a transaction. How many rows were changed."""
         moved, last = 0, None
         while True:
             with transaction.atomic():
@@ -74,7 +74,7 @@ class Command(BaseCommand):
                 changed = [row for row in batch if self.renew(row)]
                 for row in changed:
                     row.save()
-            self.tell_damaged()
+            self.record_damaged()
             if not batch:
                 return moved
             last = batch[-1].pk
@@ -83,7 +83,7 @@ class Command(BaseCommand):
             self.show()
 
     def renew(self, row: Authenticator | ApiKey) -> bool:
-        """Whether it was not in place, and could be opened."""
+        """Whether it could be decrypted, and was changed."""
         try:
             secret = settings.VAULT.open(row.place, bytes(row.sealed_secret or b""))
         except VaultError:
@@ -100,15 +100,14 @@ class Command(BaseCommand):
             row.digest = digests[0] if digests[0] != bytes(row.digest) else row.digest
         return before != (row.sealed_secret, getattr(row, "digest", None))
 
-    def tell_damaged(self) -> None:
-        for row in self.damaged[self.told :]:
+    def record_damaged(self) -> None:
+        for row in self.damaged[self.recorded :]:
             with transaction.atomic():
                 if isinstance(row, ApiKey):
-                    detail = "It cannot be opened, or its digest is another's (rotation)."
-                    ledger.record(Kind.KEY_DAMAGED, row.account, key=row, detail=detail)
+                    record(Kind.KEY_DAMAGED, row.account, key=row)
                 else:
-                    ledger.record(Kind.FACTOR_DAMAGED, row.user, detail=f"That of {row.user} (rotation).")
-        self.told = len(self.damaged)
+                    record(Kind.FACTOR_DAMAGED, row.user, user=row.user.username, factor=row.kind)
+        self.recorded = len(self.damaged)
 
     def show(self) -> None:
         part = self.done / self.total if self.total else 1
@@ -117,13 +116,14 @@ class Command(BaseCommand):
         sys.stderr.flush()
 
     def add(self) -> None:
-        """To secrets.env, whole or not at all."""
+        """Add the new versions to secrets.env, atomically."""
         file: Path = settings.SECRETS_FILE
         text = file.read_text() if file.exists() else ""
         lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-        for name in ("VAULT_KEYS", "DIGEST_KEYS"):
-            if lines.get(name) != os.environ.get(name):
-                raise CommandError(f"{name} is not from {file}. Add a version to it where it is set.")
+        used = {"VAULT_KEYS": settings.ENVIRONMENT.vault_keys, "DIGEST_KEYS": settings.ENVIRONMENT.digest_keys}
+        for name, keys in used.items():
+            if lines.get(name) != keys:
+                raise CommandError(f"{name} does not come from {file}. Add a version where it is set.")
             if name == "VAULT_KEYS" or len(parse_keys(name, lines[name])) < MAX_DIGEST_KEYS:
                 lines[name] = new_key(lines[name])
         new = file.with_suffix(".new")
@@ -134,6 +134,6 @@ class Command(BaseCommand):
             out.flush()
             os.fsync(out.fileno())
         new.rename(file)
-        self.stdout.write(f"{file} has new versions. Keep a copy; restart the gates, then the consoles, then rotate.")
-        if lines["DIGEST_KEYS"] == os.environ.get("DIGEST_KEYS"):
-            self.stdout.write(f"DIGEST_KEYS is as it was: it has {MAX_DIGEST_KEYS} versions, the most there can be.")
+        self.stdout.write(f"{file} has new versions. Back it up; restart the gates, then the consoles, then rotate.")
+        if lines["DIGEST_KEYS"] == used["DIGEST_KEYS"]:
+            self.stdout.write(f"DIGEST_KEYS is unchanged: it has {MAX_DIGEST_KEYS} versions, the maximum.")

@@ -1,4 +1,4 @@
-"""The process that sends mail and clears away ended sessions."""
+"""The process that sends email and deletes expired sessions."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -13,18 +13,19 @@ SECONDS = 5
 
 
 class Command(BaseCommand):
-    help = "Sends the mail that waits and clears away ended sessions, every few seconds. One process is enough."
+    help = "Sends waiting email and deletes expired sessions, every few seconds. One process is enough."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--once", action="store_true", help="only what is due now")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["once"]:
-            self.stdout.write(f"{keep_house()} mails sent")
+            self.stdout.write(f"{housekeep()} emails sent")
             return
-        repeat(keep_house, SECONDS, "Mail waits, the database cannot be asked")
+        repeat(housekeep, SECONDS, "Email waits: the database cannot be reached")
 
 
-def keep_house() -> int:
+def housekeep() -> int:
+    """Returns how many emails were sent."""
     SessionStore.clear_expired()
     return send_due()

@@ -1,64 +1,50 @@
-"""Keys that somebody found in the open: whoever has one whole can have it deleted."""
+"""Leak reports from outside."""
 
 import json
-from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_network
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from apikeys.keys import format as keyformat
-from apikeys.models import ApiKey, KeyDeleted, LeakReport
+from apikeys.leaks.models import LeakReport
+from apikeys.leaks.revoke import revoke_leaked
 from console.access import client_address
-from console.factors.authentication import evenly
-from console.ledger.models import Kind
+from console.origin import Actor, ActorKind, acting, current_origin
+from console.security import taking_at_least
 
 MAX_KEYS = 100
 MAX_BYTES = 64 << 10
-REPORTS_A_MINUTE = 10  # from one address
-SECONDS = 0.5  # that every report takes, so that its time does not tell which keys there are
-
-
-def revoke(secrets: Iterable[str], who: str) -> int:
-    """Delete the keys with those secrets; how many there were that were not deleted already."""
-    deleted = 0
-    for secret in dict.fromkeys(secrets):
-        if not keyformat.well_formed(secret):
-            continue
-        for key in ApiKey.objects.active().filter(digest__in=settings.VAULT.digests("api-key", secret)):
-            try:
-                key.delete(kind=Kind.KEY_LEAKED, who=who)
-                deleted += 1
-            except KeyDeleted:
-                continue
-    return deleted
+REPORTS_A_MINUTE = 10  # from one IP address
+SECONDS = 0.5  # the least time that a report takes, so that its time does not show which keys exist
 
 
 @csrf_exempt
 @require_POST
 def report(request: HttpRequest) -> HttpResponse:
-    """`{"keys": ["sk-…"]}`, or a key a line; 202 whether or not one of them exists."""
+    """`{"keys": ["sk-…"]}`, or one key per line; 202 whether or not any of them exists."""
     if too_many_from(client_address(request)):
-        answer = JsonResponse({"message": "Too many reports from your address. Try again in a minute."}, status=429)
+        answer = JsonResponse({"message": "Too many reports from your IP address. Try again in a minute."}, status=429)
         answer.headers["Retry-After"] = "60"
         return answer
     try:
         secrets = keys_in(request)
     except (ValueError, RecursionError):
-        message = f'Send {{"keys": ["sk-..."]}} as JSON, or a key a line: at most {MAX_KEYS}, {MAX_BYTES >> 10} kB.'
+        limits = f"at most {MAX_KEYS} keys and {MAX_BYTES >> 10} kB"
+        message = f'Send {{"keys": ["sk-..."]}} as JSON, or one key per line: {limits}.'
         return JsonResponse({"message": message}, status=400)
-    with evenly(SECONDS):
-        revoke(secrets, "a leak report")
+    reporter = replace(current_origin(), actor=lambda: Actor(ActorKind.REPORT))
+    with taking_at_least(SECONDS), acting(reporter):
+        revoke_leaked(secrets)
     return JsonResponse({"received": len(secrets)}, status=202)
 
 
 def too_many_from(address: str | None) -> bool:
-    """Counts this report first: of many at once no more pass than one after the other."""
-    if address and ":" in address:  # whoever has one address of IPv6 has the network
+    """Counts this report first: of many at once, no more pass than of as many in sequence."""
+    if address and ":" in address:  # whoever has one IPv6 address has the network
         address = str(ip_network(f"{address}/64", strict=False).network_address)
     minute_ago = timezone.now() - timedelta(minutes=1)
     LeakReport.objects.filter(at__lt=minute_ago).delete()

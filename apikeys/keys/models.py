@@ -1,0 +1,208 @@
+"""The keys."""
+
+import uuid
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models import Max, Q, Sum
+from django.dispatch import receiver
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from apikeys.keys.format import hint, new_secret
+from apikeys.keys.limits import CreationRefused, Quota, day_of, limit_or_default
+from apikeys.keys.status import Status, status_of
+from console.accounts import User, lock
+from console.ledger.kinds import Kind
+from console.ledger.record import record
+from console.operators import activity_changed
+from console.permanent import permanent
+from console.vault import VaultError
+
+REVOCATIONS = {"deleted": Kind.KEY_DELETED, "leaked": Kind.KEY_LEAKED}
+
+
+class KeyDeleted(Exception):
+    """The key has been deleted meanwhile."""
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def of(self, account: User) -> "ApiKeyQuerySet":
+        return self.filter(account=account)
+
+    def active(self) -> "ApiKeyQuerySet":
+        """Those that take a place of the limit: all that are not deleted."""
+        return self.filter(deleted_at=None)
+
+    def deleted(self) -> "ApiKeyQuerySet":
+        """With the calls `refused` since, and the hour of the last of them; the last deleted first."""
+        refused = Q(usage__refused__gt=0)
+        return (
+            self.exclude(deleted_at=None)
+            .annotate(refused=Sum("usage__refused"), last_refused=Max("usage__hour", filter=refused))
+            .order_by("-deleted_at")
+        )
+
+    def quota(self, account: User) -> Quota:
+        now = timezone.now()
+        keys = self.of(account)
+        return Quota(
+            active=keys.active().count(),
+            created_today=keys.filter(created_at__gte=day_of(now)[0]).count(),
+            max_active=limit_or_default(account.max_active_keys, settings.API_KEYS_MAX_ACTIVE),
+            max_created=limit_or_default(account.max_keys_a_day, settings.API_KEYS_MAX_CREATED_PER_DAY),
+            now=now,
+        )
+
+    def issue(self, account: User, request_id: uuid.UUID) -> tuple["ApiKey", str]:
+        """A new key and its secret, which only View shows again. Raises CreationRefused at a limit, and where
+        `request_id` has created its key already."""
+        secret = new_secret()
+        key = self.model(account=account, request_id=request_id, hint=hint(secret))
+        key.digest = settings.VAULT.digests("api-key", secret)[0]
+        key.sealed_secret = settings.VAULT.seal(key.place, secret.encode())
+        try:
+            key.save()
+        except CreationRefused as refused:
+            with transaction.atomic():
+                record(Kind.CREATION_REFUSED, account, reason=refused.code, **refused.facts)
+            raise
+        return key, secret
+
+
+@permanent
+class ApiKey(models.Model):
+    """A key of a root account. After its deletion the row stays as the trace; its sealed secret does not."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    account = models.ForeignKey(User, on_delete=models.PROTECT, related_name="api_keys")
+    hint = models.CharField(max_length=16, editable=False)
+    digest = models.BinaryField(unique=True, editable=False)
+    sealed_secret = models.BinaryField(null=True, editable=False)
+    request_id = models.UUIDField(editable=False)
+    created_at = models.DateTimeField(editable=False)
+    deleted_at = models.DateTimeField(null=True, editable=False)
+    disabled_at = models.DateTimeField(null=True, editable=False)  # by its owner; it keeps its place of the limit
+    account_disabled = models.BooleanField(default=False, editable=False)  # while its account is
+    expires_at = models.DateTimeField(null=True, editable=False)  # denied from this instant on
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        verbose_name = _("API key")
+        verbose_name_plural = _("API keys")
+        indexes = [
+            models.Index(fields=["account", "created_at"], name="keys_of_account_by_day"),
+            # Everything that the gate asks for: it reads no row.
+            models.Index(
+                fields=["digest", "id", "account", "deleted_at", "disabled_at", "account_disabled", "expires_at"],
+                name="keys_for_the_gate",
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["account", "request_id"], name="one_key_a_request"),
+            models.CheckConstraint(
+                condition=Q(deleted_at=None, sealed_secret__isnull=False)
+                | Q(deleted_at__isnull=False, sealed_secret=None),
+                name="secret_only_while_active",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.hint
+
+    @property
+    def status(self) -> Status:
+        return status_of(
+            deleted=self.deleted_at is not None,
+            disabled=self.disabled_at is not None or self.account_disabled,
+            expires_at=self.expires_at.timestamp() if self.expires_at else None,
+            now=timezone.now().timestamp(),
+        )
+
+    @cached_property
+    def last_call(self) -> Any:
+        """The hour (apikeys.usage.models.Usage) of the last accepted call, with its time and the caller's address."""
+        return self.usage.exclude(last_call_at=None).order_by("-hour").first()
+
+    @property
+    def calls_of_a_day(self) -> int:
+        """Accepted in the last 24 hours, with all of the hour in which they begin: rather too many than too few."""
+        rows = self.usage.filter(hour__gt=timezone.now() - timedelta(hours=25))
+        return rows.aggregate(sum=Sum("accepted"))["sum"] or 0
+
+    @property
+    def callers(self) -> list[str]:
+        """IP addresses that it was called from in the last week, latest first: the last one of each hour."""
+        rows = self.usage.filter(hour__gt=timezone.now() - timedelta(days=7)).order_by("-last_call_at")
+        return list(dict.fromkeys(row.last_call_from for row in rows if row.last_call_from))
+
+    @property
+    def place(self) -> str:
+        return f"apikeys.apikey.secret:{self.account_id}:{self.id}"
+
+    def clean(self) -> None:
+        """The limits of an account, for a key about to be created; `save` calls it under the account's lock."""
+        if not self._state.adding:
+            return
+        if not self.account.is_root_account:
+            raise ValidationError(_("Only a root account can have API keys."))
+        if not self.account.is_active:
+            raise CreationRefused("account_disabled")
+        existing = ApiKey.objects.of(self.account).filter(request_id=self.request_id).first()
+        if existing:
+            code = "request_used_key_deleted" if existing.deleted_at else "request_used"
+            raise CreationRefused(code, existing=existing.hint)
+        if refusal := ApiKey.objects.quota(self.account).refusal:
+            raise refusal
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            super().save(*args, **kwargs)
+            return
+        with transaction.atomic():
+            self.account = lock(self.account)
+            self.created_at = timezone.now()
+            self.clean_fields()
+            self.clean()  # uniqueness and constraints are the database's
+            super().save(*args, **kwargs)
+            record(Kind.KEY_CREATED, self.account, key=self)
+
+    def reveal(self) -> str:
+        """The secret. Raises KeyDeleted, or VaultError where the row was modified outside the console."""
+        try:
+            with transaction.atomic():
+                record(Kind.KEY_VIEWED, self.account, key=self)
+                self.refresh_from_db(fields=["deleted_at", "digest", "sealed_secret"])
+                if self.sealed_secret is None:
+                    raise KeyDeleted
+                secret = settings.VAULT.open(self.place, bytes(self.sealed_secret)).decode()
+                if bytes(self.digest) not in settings.VAULT.digests("api-key", secret):
+                    raise VaultError(f"The digest of {self.place} belongs to another secret.")
+        except VaultError:
+            with transaction.atomic():
+                record(Kind.KEY_DAMAGED, self.account, key=self)
+            raise
+        return secret
+
+    def revoke(self, reason: str = "deleted") -> None:
+        """Deny the key from this commit on and drop its secret. `reason` is one of REVOCATIONS. Raises KeyDeleted where
+        that has been done."""
+        with transaction.atomic():
+            record(REVOCATIONS[reason], self.account, key=self)
+            active = ApiKey.objects.active().filter(pk=self.pk)
+            if not active.update(deleted_at=timezone.now(), sealed_secret=None):
+                raise KeyDeleted
+
+
+@receiver(activity_changed)
+def follow_account(sender: object, user: User, **kwargs: Any) -> None:
+    """Keys are denied while their account is disabled."""
+    keys = ApiKey.objects.of(user)
+    list(keys.order_by("pk").select_for_update())  # locked in the order in which a rotation of the vault locks them
+    keys.update(account_disabled=not user.is_active)

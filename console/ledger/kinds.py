@@ -1,0 +1,68 @@
+"""The kinds of events in a ledger. A row stores a kind's code; its label is for people."""
+
+from django.db.models import TextChoices
+from django.utils.translation import gettext_lazy as _
+
+
+class Kind(TextChoices):
+    LOGGED_ON = "user.logged_on", _("Logged on")
+    PASSWORD_REFUSED = "password.refused", _("Password refused")
+    CODE_REFUSED = "code.refused", _("Security code refused")
+    LOCKED_OUT = "user.locked_out", _("Log-on locked")
+    PASSWORD_CHANGED = "password.changed", _("Password changed")
+    EMAIL_CHANGED = "email.changed", _("Email address changed")
+    FACTOR_ADDED = "factor.added", _("Factor added")
+    FACTOR_REMOVED = "factor.removed", _("Factor removed")
+    FACTOR_DAMAGED = "factor.damaged", _("Factor damaged")
+    RECOVERY_CODES_CREATED = "recovery_codes.created", _("Recovery codes created")
+    SESSION_ENDED = "session.ended", _("Session ended")
+    KEY_CREATED = "key.created", _("API key created")
+    KEY_VIEWED = "key.viewed", _("API key viewed")
+    KEY_DELETED = "key.deleted", _("API key deleted")
+    KEY_LEAKED = "key.leaked", _("Leaked API key deleted")
+    KEY_DAMAGED = "key.damaged", _("API key damaged")
+    CREATION_REFUSED = "key.creation_refused", _("API key creation refused")
+    ACCESS_REFUSED = "access.refused", _("Access refused")
+    USER_CREATED = "user.created", _("User created")
+    INVITED = "user.invited", _("User invited")
+    DISABLED = "user.disabled", _("User disabled")
+    ENABLED = "user.enabled", _("User enabled")
+    LOCKOUT_LIFTED = "lockout.lifted", _("Lockout lifted")
+    LIMITS_CHANGED = "limits.changed", _("Limits changed")
+
+    @property
+    def stored(self) -> list[str]:
+        """The codes that rows of any format have for it."""
+        return [self.value, *(word for word, kind in FIRST_FORMAT.items() if kind is self)]
+
+    @classmethod
+    def of(cls, stored: str) -> "Kind":
+        return FIRST_FORMAT.get(stored) or cls(stored)
+
+
+# What rows of the first format call them: those stay as they were hashed.
+FIRST_FORMAT = {
+    "logged on": Kind.LOGGED_ON,
+    "password refused": Kind.PASSWORD_REFUSED,
+    "code refused": Kind.CODE_REFUSED,
+    "locked out": Kind.LOCKED_OUT,
+    "password changed": Kind.PASSWORD_CHANGED,
+    "mail address changed": Kind.EMAIL_CHANGED,
+    "factor added": Kind.FACTOR_ADDED,
+    "factor removed": Kind.FACTOR_REMOVED,
+    "factor damaged": Kind.FACTOR_DAMAGED,
+    "recovery codes made": Kind.RECOVERY_CODES_CREATED,
+    "session ended": Kind.SESSION_ENDED,
+    "key created": Kind.KEY_CREATED,
+    "key viewed": Kind.KEY_VIEWED,
+    "key deleted": Kind.KEY_DELETED,
+    "key leaked": Kind.KEY_LEAKED,
+    "key damaged": Kind.KEY_DAMAGED,
+    "key refused": Kind.CREATION_REFUSED,
+    "user created": Kind.USER_CREATED,
+    "invited": Kind.INVITED,
+    "disabled": Kind.DISABLED,
+    "enabled": Kind.ENABLED,
+    "lockout lifted": Kind.LOCKOUT_LIFTED,
+    "limits changed": Kind.LIMITS_CHANGED,
+}

@@ -1,0 +1,76 @@
+"""What a row of the ledger says to a person, made where it is read and in that person's language."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+from console.ledger.kinds import Kind
+from console.ledger.models import Entry
+from console.origin import ActorKind
+
+FACTORS = {
+    "totp": _("Authenticator app"),
+    "recovery-code": _("Recovery code"),
+}
+ACTORS = {
+    ActorKind.COMMAND.value: _("Command line"),
+    ActorKind.REPORT.value: _("Leak report"),
+}
+
+# By kind and, where the row has one, its parameter `reason`.
+DETAILS = {
+    (Kind.CODE_REFUSED, "wrong"): _("The code was wrong."),
+    (Kind.CODE_REFUSED, "used"): _("The code had been used before."),
+    (Kind.CODE_REFUSED, "unknown-recovery-code"): _("The recovery code was wrong or had been used before."),
+    (Kind.LOCKED_OUT, "address"): _("Too many wrong passwords from one IP address."),
+    (Kind.LOCKED_OUT, "unfamiliar"): _("Too many wrong passwords from unfamiliar IP addresses."),
+    (Kind.PASSWORD_CHANGED, ""): _("Of user %(user)s."),
+    (Kind.PASSWORD_CHANGED, "invitation"): _("First password of user %(user)s, set through an invitation."),
+    (Kind.EMAIL_CHANGED, ""): _("To %(email)s."),
+    (Kind.EMAIL_CHANGED, "removed"): _("No email address is set."),
+    (Kind.FACTOR_ADDED, ""): _("%(factor)s of user %(user)s."),
+    (Kind.FACTOR_REMOVED, ""): _("%(factor)s of user %(user)s."),
+    (Kind.FACTOR_REMOVED, "reset"): _("All factors of user %(user)s, reset by an operator."),
+    (Kind.FACTOR_DAMAGED, ""): _("The stored %(factor)s of user %(user)s was modified outside the console."),
+    (Kind.RECOVERY_CODES_CREATED, ""): _("Of user %(user)s."),
+    (Kind.SESSION_ENDED, ""): _("Session of user %(user)s from %(address)s."),
+    (Kind.KEY_DAMAGED, ""): _("The stored key was modified outside the console."),
+    (Kind.CREATION_REFUSED, "max_active"): _("%(used)s of %(max)s API keys were in use."),
+    (Kind.CREATION_REFUSED, "max_created_per_day"): _("%(used)s of %(max)s API keys had been created that day."),
+    (Kind.CREATION_REFUSED, "request_used"): _("The same request had created the API key %(existing)s."),
+    (Kind.CREATION_REFUSED, "request_used_key_deleted"): _("The same request had created the API key %(existing)s."),
+    (Kind.CREATION_REFUSED, "account_disabled"): _("The account was disabled."),
+    (Kind.ACCESS_REFUSED, ""): _("Only the root account can do this."),
+    (Kind.USER_CREATED, ""): _("User %(user)s."),
+    (Kind.INVITED, ""): _("User %(user)s."),
+    (Kind.DISABLED, ""): _("User %(user)s."),
+    (Kind.ENABLED, ""): _("User %(user)s."),
+    (Kind.LOCKOUT_LIFTED, ""): _("User %(user)s."),
+    (Kind.LIMITS_CHANGED, ""): _("Active keys: %(max_active_keys)s. Keys created per day: %(max_keys_a_day)s."),
+}
+
+
+def factor_name(code: str) -> str:
+    """A factor by its code. Rows of the first format have a name already."""
+    return str(FACTORS.get(code, code))
+
+
+def actor_name(entry: Entry) -> str:
+    return str(ACTORS.get(entry.actor, entry.who))
+
+
+def detail(entry: Entry) -> str:
+    """What the row says beyond its kind, actor and key; empty where there is nothing more."""
+    if entry.format == 1:
+        return entry.detail
+    kind, params = Kind(entry.kind), shown(entry.params)
+    return str(DETAILS.get((kind, params.get("reason", "")), "")) % params
+
+
+def shown(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as a sentence takes them."""
+    shown = {name: "–" if value is None else value for name, value in params.items()}
+    if "factor" in shown:
+        shown["factor"] = factor_name(shown["factor"])
+    return shown

@@ -1,0 +1,41 @@
+"""Verify an unfiltered CSV export of a ledger, with nothing but Python:
+
+python -m console.ledger.verify activity.csv [--head HASH]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from console.ledger.chain import BrokenChain, Verified, read_export, verify
+
+
+def verify_file(path: Path, head: bytes | None = None) -> Verified:
+    """Raises BrokenChain, and OSError or UnicodeDecodeError where the file cannot be read."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        return verify(read_export(file), head)
+
+
+def hash_value(text: str) -> bytes:
+    value = bytes.fromhex(text)
+    if len(value) != 32:
+        raise ValueError
+    return value
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m console.ledger.verify", description="Verify a ledger's export.")
+    parser.add_argument("file", type=Path, help="an unfiltered CSV export of the Activity page")
+    parser.add_argument("--head", type=hash_value, help="an earlier last hash, which must still be in the ledger")
+    words = parser.parse_args()
+    try:
+        verified = verify_file(words.file, words.head)
+    except (BrokenChain, OSError, UnicodeDecodeError) as error:
+        print(f"{words.file}: {error}", file=sys.stderr)
+        return 1
+    print(f"{words.file}: {verified.rows} rows, last hash {verified.head.hex()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

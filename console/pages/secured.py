@@ -1,0 +1,70 @@
+"""The base of every page with an act behind security authentication."""
+
+from typing import Any
+
+from django.contrib.auth import authenticate as check_credentials
+from django.http import HttpRequest, HttpResponse
+from django.views.generic import View
+from django.views.generic.base import TemplateResponseMixin
+
+from console.access import client_address, user_of
+from console.factors.authentication import authenticate
+from console.factors.forms import ReauthenticationForm, SecurityForm
+from console.factors.models import Factor
+from console.factors.refusals import AuthenticationRefused, PasswordRefused, Reason
+from console.security import guessed_too_often, record_lockout, record_refused_password
+
+
+def check_password(request: HttpRequest, password: str) -> None:
+    """Whether it is that of whoever is logged on. Raises PasswordRefused; guesses count as those at the log-on do."""
+    name = user_of(request).get_username()
+    if guessed_too_often(name, client_address(request)):
+        record_lockout(request, "unfamiliar")
+        raise PasswordRefused(Reason.PASSWORD_LOCKED)
+    if check_credentials(request, username=name, password=password) is None:
+        record_refused_password(request)
+        raise PasswordRefused(Reason.WRONG_PASSWORD)
+
+
+def authenticated(request: HttpRequest, form: SecurityForm) -> Factor | None:
+    """The factor that accepted the code of a valid form. None where anything was refused: the form has the reason as
+    its error, and `status` as the response's."""
+    try:
+        if isinstance(form, ReauthenticationForm):
+            check_password(request, form.cleaned_data["password"])
+        return authenticate(user_of(request), form.cleaned_data["otp_token"])
+    except AuthenticationRefused as refused:
+        form.add_error(refused.field, str(refused))
+        form.status = refused.status
+        return None
+
+
+class SecuredView(TemplateResponseMixin, View):
+    """GET shows a form; POST carries it with a code, which serves this one act and no other."""
+
+    form_class: type[SecurityForm] = SecurityForm
+    factor: Factor  # that accepted the code
+
+    def form(self, *data: Any) -> Any:
+        return self.form_class(*data)
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return self.page(self.form())
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        form = self.form(request.POST)
+        factor = authenticated(request, form) if form.is_valid() else None
+        if factor is None:
+            return self.page(form, form.status)
+        self.factor = factor
+        return self.act(form)
+
+    def act(self, form: Any) -> HttpResponse:
+        raise NotImplementedError
+
+    def page(self, form: Any, status: int = 200) -> HttpResponse:
+        return self.render_to_response({"form": form, **self.context()}, status=status)
+
+    def context(self) -> dict[str, Any]:
+        """What the page shows besides the form."""
+        return {}

@@ -1,0 +1,186 @@
+"""What the values of environment variables mean. Each parser raises ValueError that says what to set, and never repeats
+what it was given: that may be a secret."""
+
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+from zoneinfo import ZoneInfo
+
+from console.vault import parse_keys
+
+ROOT = Path(__file__).resolve().parent.parent
+MIN_SECRET_KEY = 32  # characters; `make run` makes 64
+HOSTNAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*", re.ASCII)
+DEFAULT_PORTS = {"http": 80, "https": 443}
+ESCAPES = "In its user and password write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A."
+MAIL_PORTS = {"smtp": 25, "smtp+tls": 587, "smtp+ssl": 465}
+MAIL_ALIASES = {"smtps": "smtp+tls"}
+MAIL_WITHOUT_SERVER = {"consolemail", "dummymail", "filemail", "memorymail"}
+
+
+@dataclass(frozen=True)
+class Database:
+    """A file of SQLite, or libpq's parameters by their names."""
+
+    sqlite_file: Path | None = None
+    postgres: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Mail:
+    """Where mail goes, and how: a key of MAIL_PORTS with a server, or one of MAIL_WITHOUT_SERVER."""
+
+    scheme: str = "dummymail"
+    host: str = ""
+    port: int = 0
+    user: str = ""
+    password: str = field(default="", repr=False)
+    folder: str = ""
+
+
+def integer(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if re.fullmatch(r"-?[0-9]{1,18}", text, re.ASCII) and least <= int(text) <= most:
+            return int(text)
+        raise ValueError(f"Set a whole number from {least} to {most}.")
+
+    return parse
+
+
+def seconds(least: float, most: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if least <= number <= most:
+            return number
+        raise ValueError(f"Set seconds, from {least:g} to {most:g}.")
+
+    return parse
+
+
+def folder(text: str) -> Path:
+    """Relative to the project, wherever a command is run."""
+    path = (ROOT / text).resolve()
+    for place in (path, *path.parents):
+        if os.path.lexists(place):
+            break
+    if not place.is_dir():
+        raise ValueError(f"{place} is no folder. Set a folder, or the name of one to be made.")
+    return path
+
+
+def secret_key(text: str) -> str:
+    if len(text) < MIN_SECRET_KEY or len(set(text)) < 5:
+        raise ValueError(f"Set at least {MIN_SECRET_KEY} random characters.")
+    return text
+
+
+def versioned_keys(most: int) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        try:
+            count = len(parse_keys("", text))
+        except ValueError:
+            message = (
+                "Set `version:key`, several separated by commas; each version once, each key 32 bytes in base64url."
+            )
+            raise ValueError(message) from None
+        if count > most:
+            raise ValueError(f"Set at most {most} keys: take out the newest.")
+        return text
+
+    return parse
+
+
+def split(url: str, remedy: str) -> tuple[SplitResult, int | None]:
+    """The URL's parts and its port."""
+    try:
+        parts = urlsplit(url)
+        return parts, parts.port
+    except ValueError:
+        raise ValueError(remedy) from None
+
+
+def site_url(text: str) -> str:
+    """Scheme, host and port as browsers send them in Origin."""
+    remedy = "Set the URL that people open, as https://keys.example.org or http://127.0.0.1:8000, without a path."
+    parts, port = split(text, remedy)
+    host = (parts.hostname or "").removesuffix(".")
+    beyond = "@" in text or "?" in text or "#" in text or parts.path not in ("", "/")
+    if beyond or not is_host(host) or parts.scheme not in DEFAULT_PORTS or port == 0:
+        raise ValueError(remedy)
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}" + ("" if port in (None, DEFAULT_PORTS[parts.scheme]) else f":{port}")
+
+
+def is_host(text: str) -> bool:
+    """A name, or an address without a zone; no pattern."""
+    try:
+        return "%" not in text and bool(IPv6Address(text))
+    except ValueError:
+        return bool(HOSTNAME.fullmatch(text))
+
+
+def database(text: str) -> Database:
+    scheme, separator, rest = text.partition(":///")
+    if scheme == "sqlite" and separator and rest and "?" not in rest and not rest.endswith(("/", ":memory:")):
+        return Database(sqlite_file=ROOT / unquote(rest))
+    if not text.startswith(("postgres://", "postgresql://")):
+        raise ValueError("Set postgres://user:password@host:port/name, or sqlite:////path/to/file.")
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    remedy = f"Set postgres://user:password@host:port/name. {ESCAPES}"
+    try:
+        found = {name: str(value) for name, value in conninfo_to_dict(text).items()}
+    except psycopg.Error:  # whose text has parts of the password
+        raise ValueError(remedy) from None
+    name, host = found.get("dbname", ""), found.get("host", "")
+    if name.startswith("/") and not host:  # postgres:////folder/of/the/socket/name
+        found["host"], _, found["dbname"] = name.rpartition("/")
+    ports = [port for port in found.get("port", "").split(",") if port]
+    if not (name or "service" in found) or "@" in name + host or not all(map(is_port, ports)):
+        raise ValueError(remedy)
+    return Database(postgres=found)
+
+
+def is_port(text: str) -> bool:
+    return bool(re.fullmatch(r"[0-9]{1,5}", text, re.ASCII)) and 0 < int(text) < 2**16
+
+
+def mail(text: str) -> Mail:
+    remedy = f"Set smtp+tls://user:password@host:587, or smtp+ssl:// or smtp:// likewise. {ESCAPES}"
+    parts, port = split(text, remedy)
+    scheme = MAIL_ALIASES.get(parts.scheme, parts.scheme)
+    if scheme in MAIL_WITHOUT_SERVER:
+        return Mail(scheme, folder=unquote(parts.path[1:]))
+    if (
+        scheme not in MAIL_PORTS
+        or not parts.hostname
+        or port == 0
+        or parts.path.strip("/")
+        or parts.query
+        or "#" in text
+    ):
+        raise ValueError(remedy)
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    return Mail(scheme, parts.hostname, port or MAIL_PORTS[scheme], user, password)
+
+
+def sender(text: str) -> str:
+    if not re.fullmatch(r"([^<>\n]*<)?[^\s<>@]+@[^\s<>@]+>?", text):
+        raise ValueError("Set the email that mail comes from, as console@example.org.")
+    return text
+
+
+def time_zone(text: str) -> str:
+    try:
+        return ZoneInfo(text).key
+    except (OSError, ValueError, KeyError):
+        raise ValueError("Set the name of a time zone, as UTC or Europe/Berlin.") from None

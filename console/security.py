@@ -1,0 +1,88 @@
+"""Passwords: who may use one, and what limits guessing at them."""
+
+import time
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from axes.models import AccessAttempt
+from django.conf import settings
+from django.contrib.auth.backends import ModelBackend
+from django.db import transaction
+from django.db.models import Sum
+from django.http import HttpRequest
+from django.utils import timezone
+
+from console.accounts import User, lock
+from console.ledger.kinds import Kind
+from console.ledger.models import Entry
+from console.ledger.record import record
+from console.origin import Actor, ActorKind
+
+FAMILIAR = timedelta(days=90)  # how long an IP address counts as one that the user logs on from
+COOL_OFF = timedelta(hours=settings.AXES_COOLOFF_TIME)
+RECORD_SECONDS = 0.1  # the least time that recording a failed log-on takes
+
+
+class PasswordBackend(ModelBackend):
+    def user_can_authenticate(self, user: Any) -> bool:
+        return bool(user.may_log_on)
+
+
+@contextmanager
+def taking_at_least(seconds: float) -> Iterator[None]:
+    """Wait at the end until so much time has passed, so that the time of an answer does not show what was found."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        time.sleep(max(0.0, seconds - (time.monotonic() - began)))
+
+
+def submitted_name(request: HttpRequest) -> str:
+    """The user name that a password was tried for, as the form reads it: of somebody logged on, their own."""
+    if request.user.is_authenticated:
+        return request.user.get_username()
+    return unicodedata.normalize("NFKC", request.POST.get("username", "").strip())
+
+
+def guessed_too_often(name: str, address: str | None) -> bool:
+    """Whether that user name is being guessed at from many IP addresses. Addresses that its user has logged on from are
+    exempt, so that no stranger can lock an owner out."""
+    if "\0" in name:
+        return False
+    now = timezone.now()
+    tries = AccessAttempt.objects.filter(username=name, attempt_time__gt=now - COOL_OFF)
+    if (tries.aggregate(sum=Sum("failures_since_start"))["sum"] or 0) < settings.GUESSES_AN_ACCOUNT:
+        return False
+    familiar = Entry.objects.of_kind(Kind.LOGGED_ON).filter(who=name, address=address, at__gt=now - FAMILIAR)
+    return not familiar.exists()
+
+
+def record_refused_password(request: HttpRequest) -> None:
+    """In the ledger of the account that was meant, if there is one."""
+    if not getattr(request, "axes_locked_out", False):  # then no password was checked; `record_lockout` says so
+        with taking_at_least(RECORD_SECONDS):
+            record_failure(Kind.PASSWORD_REFUSED, submitted_name(request))
+
+
+def record_lockout(request: HttpRequest, reason: str) -> None:
+    """`reason` is `address`, or `unfamiliar`: the latter is recorded once while it lasts."""
+    with taking_at_least(RECORD_SECONDS):
+        record_failure(Kind.LOCKED_OUT, submitted_name(request), reason=reason)
+
+
+def record_failure(kind: Kind, name: str, **params: Any) -> None:
+    user = User.objects.filter(username=name).first() if "\0" not in name else None
+    if user is None:
+        return
+    with transaction.atomic():
+        lock(user.root)
+        if params.get("reason") == "unfamiliar":
+            since = timezone.now() - COOL_OFF
+            lately = Entry.objects.of_kind(kind).filter(account=user.root, who=name, at__gt=since)
+            if lately.filter(params__reason="unfamiliar").exists():
+                return
+        record(kind, user, actor=Actor(ActorKind.USER, name), **params)

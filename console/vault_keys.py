@@ -1,0 +1,35 @@
+"""Which vault keys this database was written with."""
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import models
+
+
+class VaultKey(models.Model):
+    """The fingerprint of a key that something in this database was sealed or digested with: a lost or wrong key shows
+    at the start, not at the first View."""
+
+    name = models.CharField(max_length=16, editable=False)
+    version = models.PositiveIntegerField(editable=False)
+    fingerprint = models.BinaryField(editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["name", "version"], name="one_fingerprint_a_version")]
+
+    @classmethod
+    def check_all(cls) -> None:
+        """Compare the keys in use with the recorded ones, and record new versions.
+
+        Raises ImproperlyConfigured where a recorded key is missing or differs."""
+        for key in cls.objects.order_by("name", "version"):
+            found = settings.VAULT.fingerprints.get((key.name, key.version))
+            if found != bytes(key.fingerprint):
+                problem = "is missing" if found is None else "differs from the one that this database was written with"
+                raise ImproperlyConfigured(
+                    f"Version {key.version} of {key.name} {problem}. Without it, stored API keys can be neither "
+                    "decrypted nor recognized. Restore the secrets.env, or the environment, that belongs to this "
+                    "database. docs/operations.md explains how to retire keys."
+                )
+        newest = {name: (version, print_) for (name, version), print_ in sorted(settings.VAULT.fingerprints.items())}
+        for name, (version, fingerprint) in newest.items():  # older ones were the newest once, or are retired
+            cls.objects.get_or_create(name=name, version=version, defaults={"fingerprint": fingerprint})
