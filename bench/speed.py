@@ -160,7 +160,7 @@ def fill(environment: dict[str, str], count: int, keys: Path) -> None:
     digests = [vault.digests("api-key", secret)[0] for secret in secrets]
     digests += [os.urandom(32) for _ in range(count - len(digests))]
     box, now = os.urandom(71), "2026-01-01 00:00:00+00:00"
-    columns = "id, account_id, hint, digest, sealed_secret, request_id, created_at, disabled"
+    columns = "id, account_id, hint, digest, sealed_secret, request_id, created_at, account_disabled"
     if "DATABASE_URL" in environment:
         with psycopg.connect(environment["DATABASE_URL"]) as server:
             account = server.execute("SELECT id FROM console_user").fetchone()[0]  # type: ignore[index]
@@ -203,11 +203,11 @@ def contenders(folder: Path, many: int, stack: contextlib.ExitStack) -> list[Con
             meter = subprocess.Popen([sys.executable, "manage.py", "meter"], cwd=ROOT, env=os.environ | environment)
             stack.callback(meter.wait)
             stack.callback(meter.terminate)
-            words = ["-c", "python:apikeys.gate.gunicorn_conf", "apikeys.gate.app:Gate"]
+            words = ["-c", "python:apikeys.gate.gunicorn_conf", "apikeys.gate.main:gate"]
             about, rows = f"{database}, {count:,} keys", data / "keys"
             gates.append(Contender(f"the gate, {about}", words, environment, rows, postmaster, meter.pid))
             if not postmaster:
-                words = [*words[:2], "bench.peers.uncounted:Gate"]
+                words = [*words[:2], "bench.peers.uncounted:gate"]
                 gates.append(Contender(f"the gate without counting, {about}", words, environment, rows))
             few = few or environment
     keys = Path(few["CONSOLE_DATA_DIR"]) / "keys"

@@ -44,7 +44,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "console.logs.RequestMiddleware",
+    "console.requests.RequestMiddleware",
     "csp.middleware.CSPMiddleware",  # before whatever may refuse: the pages of errors have its nonce
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -136,7 +136,7 @@ AXES_COOLOFF_TIME = 0.25  # hours
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_LOCKOUT_CALLABLE = "console.pages.logon.locked_out"
-AXES_CLIENT_IP_CALLABLE = "console.access.client_address"
+AXES_CLIENT_IP_CALLABLE = "console.origin.client_address"
 AXES_ENABLE_ADMIN = False
 AXES_SENSITIVE_PARAMETERS = ["username", "next", "csrfmiddlewaretoken", "new_password", "otp_token"]
 AXES_SENSITIVE_PARAMETERS += ["current-password", "current-otp_token"]

@@ -27,7 +27,7 @@ HOST = "127.0.0.1"
 START_SECONDS = 60
 SERVERS = {
     "Console": ("python:console.gunicorn_conf", "console.wsgi"),
-    "Gate": ("python:apikeys.gate.gunicorn_conf", "apikeys.gate.app:Gate"),
+    "Gate": ("python:apikeys.gate.gunicorn_conf", "apikeys.gate.main:gate"),
 }
 
 

@@ -191,7 +191,7 @@ class TestLeakedKeys:
             assert deleted in operator.post(KEYS, data, follow=True).content.decode()
         assert Entry.objects.get(kind=Kind.KEY_LEAKED).who == "operator"
         call_command("housekeep", "--once")
-        assert "was reported as leaked, and was deleted" in mail.outbox[0].body
+        assert "was reported as leaked and has been deleted" in mail.outbox[0].body
 
 
 class TestWhatTheyNeverSee:

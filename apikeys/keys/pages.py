@@ -23,7 +23,7 @@ INCOMPLETE = gettext_lazy("This form is incomplete. Reload the page and try agai
 ALREADY_DELETED = gettext_lazy("This API key has already been deleted, perhaps in another window.")
 DAMAGED = gettext_lazy(
     "This API key cannot be shown: its stored data was modified outside the console. See the activity of your "
-    "account. Tell your operator, and delete the key if nobody can explain it."
+    "account. Contact your operator, and delete the key if nobody can explain it."
 )
 
 

@@ -12,8 +12,7 @@ from django.views.decorators.http import require_POST
 
 from apikeys.leaks.models import LeakReport
 from apikeys.leaks.revoke import revoke_leaked
-from console.access import client_address
-from console.origin import Actor, ActorKind, acting, current_origin
+from console.origin import Actor, ActorKind, acting, client_address, current_origin
 from console.security import taking_at_least
 
 MAX_KEYS = 100

@@ -1,14 +1,10 @@
 """The gate, but it does not count: what counting costs."""
 
-from pathlib import Path
-
-from apikeys import gate
+from apikeys.gate import main
+from apikeys.gate.app import Gate
 
 
 class NoCounter:
-    def __init__(self, folder: Path) -> None:
-        """Nothing is written."""
-
     def count(self, key_id: bytes, accepted: bool, address: str) -> None:
         """Nothing is counted."""
 
@@ -16,5 +12,7 @@ class NoCounter:
         """Nothing is open."""
 
 
-gate.CallCounter = NoCounter  # type: ignore[assignment, misc]
-Gate = gate.Gate
+def gate() -> Gate:
+    uncounted = main.gate()
+    uncounted.counter = NoCounter()  # type: ignore[assignment]
+    return uncounted

@@ -35,6 +35,7 @@ def delete_in_order(factors: "models.QuerySet[Any]") -> int:
 
 
 def random_id() -> int:
+    # unnoticed mutants (1): 63 bits fit the column as well.
     return secrets.randbits(62)
 
 
@@ -69,7 +70,9 @@ class Factor(TimestampMixin, ThrottlingMixin, Device):  # type: ignore[misc]
         if refused:
             self.throttle_increment()
         else:
+            # unnoticed mutants (2): committing early writes the row once more; save() below stores it in any case.
             self.throttle_reset(commit=False)
+            # unnoticed mutants (2): the same.
             self.set_last_used_timestamp(commit=False)
             self.save()
         return refused
@@ -145,7 +148,9 @@ class Authenticator(Factor):
         return f"otpauth://totp/{label}?" + urlencode({"secret": self.secret_text, "issuer": ISSUER}, quote_via=quote)
 
     def spend(self, code: str) -> CodeRefused | None:
+        # unnoticed mutants (1): 30 s is also django-otp's default.
         totp = TOTP(self.secret, TOTP_STEP_SECONDS)
+        # unnoticed mutants (1): None lets django-otp read the clock itself, once for each step that it tries.
         totp.time = time.time()
         if totp.verify(int(code), TOTP_TOLERANCE_STEPS, self.last_step + 1):
             self.last_step = totp.t()

@@ -29,7 +29,7 @@ def test_axe_finds_no_violation(context: BrowserContext) -> None:
     page.get_by_role("button", name="Log on").click()
     expect(page.locator("#totp-secret")).to_be_visible()
     check(page)
-    page.get_by_label("Code that the app shows").fill(code(page.locator("#totp-secret").inner_text()))
+    page.get_by_label("Code shown in the app").fill(code(page.locator("#totp-secret").inner_text()))
     page.get_by_role("button", name="Verify").click()
     codes = page.locator("#recovery-codes li code").all_inner_texts()
     check(page)
@@ -107,7 +107,7 @@ def test_a_second_click_while_the_first_is_on_its_way_does_no_harm(context: Brow
     page.get_by_label("User name").fill(NAME)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log on").click()
-    page.get_by_label("Code that the app shows").fill(code(page.locator("#totp-secret").inner_text()))
+    page.get_by_label("Code shown in the app").fill(code(page.locator("#totp-secret").inner_text()))
     page.evaluate("document.querySelectorAll('main form button').forEach((b) => { b.click(); b.click(); })")
     expect(page.locator("#recovery-codes li code")).to_have_count(10)
 

@@ -18,7 +18,7 @@ def log_on_and_enrol(page: Page) -> list[str]:
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log on").click()
     expect(page.locator(".qr svg")).to_be_visible()
-    page.get_by_label("Code that the app shows").fill(code(page.locator("#totp-secret").inner_text()))
+    page.get_by_label("Code shown in the app").fill(code(page.locator("#totp-secret").inner_text()))
     page.get_by_role("button", name="Verify").click()
     codes = page.locator("#recovery-codes li code").all_inner_texts()
     assert len(codes) == 10

@@ -23,7 +23,7 @@ def one(page: Page, selector: str) -> Tag:
 
 def words(element: Tag) -> str:
     """Its text, with white space as a browser shows it."""
-    return " ".join(element.get_text().split())
+    return " ".join(element.get_text(" ").split())
 
 
 def texts(page: Page, selector: str) -> list[str]:
