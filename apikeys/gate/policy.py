@@ -1,4 +1,4 @@
-"""Which key a call carries, and which answer a status gives. docs/gateway.md has every case."""
+"""Which key a call carries, and which answer a status gives. docs/gate.md has every case."""
 
 import json
 import uuid

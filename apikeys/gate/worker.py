@@ -1,6 +1,6 @@
 """A worker class for gunicorn, which starts, watches and restarts the workers: one loop (uvloop) for each.
 
-docs/gateway.md has what the other worker classes were measured to cost.
+docs/performance.md has what the other worker classes were measured to cost.
 """
 
 import asyncio
