@@ -12,7 +12,7 @@ import pytest
 
 from apikeys.gate.worker import RESERVED_FILES
 from tests.support.gates import TOKEN, Gate, new_key
-from tests.support.person import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -12,7 +12,7 @@ import pytest
 from apikeys.metering import counter as metering
 from apikeys.metering.counter import CallCounter, pack_address, read_calls, unpack_address
 from tests.support.gates import Callers, Gate, counted, fold_files, new_key
-from tests.support.person import wait_for
+from tests.support.waiting import wait_for
 
 
 @pytest.mark.django_db(transaction=True)

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from tests.support.person import PASSWORD, wait_for
+from tests.support.waiting import wait_for
 
+PASSWORD = "correct horse battery staple"  # of root, and of whoever else a test logs on
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
