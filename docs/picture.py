@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Page, sync_playwright
 
-from tests.support.person import NAME, PASSWORD, code, wait_for
+from tests.support.person import NAME, PASSWORD, code
 from tests.support.servers import ROOT, Server, running
+from tests.support.waiting import wait_for
 
 WIDTH, HEIGHT = 1280, 640
 MASK = "field => { field.value = field.value.slice(0, 7) + '•'.repeat(30) + field.value.slice(-4) }"
