@@ -16,7 +16,7 @@ from apikeys.gate.lookup import Found, Lookup, Result, Unavailable
 from apikeys.gate.postgres import PostgresLookup
 from apikeys.gate.sqlite import SqliteLookup
 from apikeys.keys.status import Status, status_of
-from apikeys.metering.counter import CallCounter
+from apikeys.metering.counter import CallCounter, pack_address
 from console.proxies import caller_address
 
 VERIFY = b"/verify"
@@ -40,7 +40,8 @@ class Gate:
         database = configuration.database
         self.lookup: Lookup = SqliteLookup(database) if isinstance(database, Path) else PostgresLookup(database)
         self.counter = CallCounter(configuration.metering_dir)
-        self.address = lru_cache(4096)(self.uncached_address)
+        self.digests = configuration.digests
+        self.packed_address = lru_cache(4096)(self.uncached_address)
         self.logged_at: float | None = None
 
     def close(self) -> None:
@@ -63,7 +64,7 @@ class Gate:
         except policy.Refused as refused:
             reply(policy.refuse(refused.status))
             return
-        self.lookup.find(self.configuration.digests("api-key", key), lambda result: reply(self.judge(call, result)))
+        self.lookup.find(self.digests("api-key", key), lambda result: reply(self.judge(call, result)))
 
     def judge(self, call: Call, result: Result) -> Answer:
         """The answer to a call whose key was looked up; counts the call."""
@@ -81,16 +82,17 @@ class Gate:
             return self.unavailable(result.reason)
         return policy.refuse(Status.UNKNOWN)
 
-    def caller(self, call: Call) -> str:
-        """The caller's address; empty where it has none."""
+    def caller(self, call: Call) -> bytes:
+        """The caller's address, packed."""
         forwarded_for = b""
         for name, value in call.headers:
             if name == FORWARDED_FOR:
                 forwarded_for = value.rpartition(b",")[2]  # the rest may be forged, and must not fill the cache
-        return self.address(call.peer, forwarded_for[:MAX_ADDRESS])
+        return self.packed_address(call.peer, forwarded_for[:MAX_ADDRESS])
 
-    def uncached_address(self, peer: str, forwarded_for: bytes) -> str:
-        return caller_address(peer, forwarded_for.decode("latin-1"), self.configuration.trusted_proxies)
+    def uncached_address(self, peer: str, forwarded_for: bytes) -> bytes:
+        trusted = self.configuration.trusted_proxies
+        return pack_address(caller_address(peer, forwarded_for.decode("latin-1"), trusted))
 
     def unavailable(self, reason: str, message: str = policy.UNAVAILABLE) -> Answer:
         """503. The reason is logged now and then: a line for each call would fill the disk."""
