@@ -21,6 +21,7 @@ from pathlib import Path
 
 from bench.databases import environment_of, fill
 from tests.support.servers import ROOT, free_port
+from tests.support.sockets import children, connections, wait_until_all_accept
 from tests.support.waiting import wait_for
 
 PROMISED_MS = 50.0
@@ -43,7 +44,8 @@ def serving(environment: dict[str, str]) -> Iterator[tuple[int, subprocess.Popen
     command = [*GUNICORN, "-b", f"127.0.0.1:{port}", *GATE]
     master = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment | {"GATE_WORKERS": "2"})
     try:
-        wait_for(lambda: len(workers(master.pid)) == 2 and listens(port))
+        wait_for(lambda: listens(port))
+        wait_until_all_accept(port, master.pid, workers=2)
         yield port, master
     finally:
         master.terminate()
@@ -53,19 +55,6 @@ def serving(environment: dict[str, str]) -> Iterator[tuple[int, subprocess.Popen
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def workers(master: int) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
-
-
-def sockets(pid: int) -> int:
-    """How many that process has open."""
-    count = 0
-    for file in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            count += os.readlink(file).startswith("socket:")
-    return count
 
 
 @contextlib.contextmanager
@@ -110,7 +99,6 @@ def bystander(port: int, keys: Path, seconds: float) -> list[float]:
 
 def spread(port: int, master: int, count: int, at_once: bool) -> float:
     """How far the busiest worker is above an even share of so many new connections, as a part of that share."""
-    before = {pid: sockets(pid) for pid in workers(master)}
     with contextlib.ExitStack() as held:
         for _ in range(count):
             caller = held.enter_context(socket.socket())
@@ -118,9 +106,9 @@ def spread(port: int, master: int, count: int, at_once: bool) -> float:
             caller.connect_ex(("127.0.0.1", port))
             if not at_once:
                 time.sleep(0.002)
-        wait_for(lambda: sum(sockets(pid) - before[pid] for pid in before) == count)
-        taken = [sockets(pid) - before[pid] for pid in before]
-    return max(taken) / (count / len(taken)) - 1
+        wait_for(lambda: sum(connections(pid, port) for pid in children(master)) == count)
+        shares = [connections(pid, port) for pid in children(master)]
+    return max(shares) / (count / len(shares)) - 1
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from apikeys.metering.counter import CallCounter, pack_address
 from console.proxies import caller_address
 
 VERIFY = b"/verify"
+NO_DIGEST = bytes(32)  # of no key
 MAX_ADDRESS = 256  # bytes; more than any form of an address takes
 LOG_SECONDS = 10  # between two lines of one worker that say why it answers 503
 logger = logging.getLogger(__name__)
@@ -55,6 +56,10 @@ class Gate:
             self.verify(call, reply)
         elif path == b"/metrics":
             reply(metrics.answer(self.configuration.metering_dir))
+        elif path == b"/healthz":
+            reply(policy.text(b"200 OK", "ok"))
+        elif path == b"/readyz":
+            self.lookup.find([NO_DIGEST], lambda result: reply(self.readiness(result)))
         else:
             reply(policy.failure(b"404 Not Found", "The gate answers at /verify."))
 
@@ -81,6 +86,15 @@ class Gate:
         if isinstance(result, Unavailable):
             return self.unavailable(result.reason)
         return policy.refuse(Status.UNKNOWN)
+
+    def readiness(self, result: Result) -> Answer:
+        """Whether a call could be answered and counted; `result` is that of a look-up."""
+        problem = "the database cannot be queried" if isinstance(result, Unavailable) else ""
+        try:
+            self.counter.check()
+        except OSError:
+            problem = problem or "calls cannot be counted"
+        return policy.text(b"503 Service Unavailable", problem) if problem else policy.text(b"200 OK", "ok")
 
     def caller(self, call: Call) -> bytes:
         """The caller's address, packed."""

@@ -7,6 +7,7 @@ from enum import Enum, auto
 from typing import cast
 
 from apikeys.gate.app import Gate
+from apikeys.gate.balance import Share
 from apikeys.gate.call import Answer, Call
 from apikeys.gate.metrics import OTHER, Metrics
 from apikeys.gate.parser import NOTHING, Parser
@@ -25,14 +26,24 @@ HEADERS_TOO_LARGE = Answer(b"431 Request Header Fields Too Large", b"", b"", OTH
 class Server:
     """What the connections of one worker have in common."""
 
-    def __init__(self, gate: Gate, metrics: Metrics, max_connections: int) -> None:
-        self.gate, self.metrics, self.max_connections = gate, metrics, max_connections
+    def __init__(self, gate: Gate, metrics: Metrics, share: Share, max_connections: int) -> None:
+        self.gate, self.metrics, self.share, self.max_connections = gate, metrics, share, max_connections
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
         self.seconds = -1  # since the start; a clock that costs nothing to read
         self.draining = False
         self.buffer = memoryview(bytearray(READ_BYTES))  # for what is read from any of them, and parsed at once
         self.tick()
+
+    def add(self, connection: "Connection") -> int:
+        """How many there are then above the limit."""
+        self.connections.add(connection)
+        self.share.has_open(len(self.connections))
+        return len(self.connections) - self.max_connections
+
+    def discard(self, connection: "Connection") -> None:
+        self.connections.discard(connection)
+        self.share.has_open(len(self.connections))
 
     def tick(self) -> None:
         """To be called once a second."""
@@ -93,15 +104,14 @@ class Connection(asyncio.BufferedProtocol):
         peer = transport.get_extra_info("peername")
         self.parser = Parser(peer[0] if isinstance(peer, tuple) else UNIX, self)
         self.calls = self.parser.calls
-        self.server.connections.add(self)
-        excess = len(self.server.connections) - self.server.max_connections
+        excess = self.server.add(self)
         self.over_limit = excess > 0
         if excess > MAX_EXCESS:
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.state = CLOSING
-        self.server.connections.discard(self)
+        self.server.discard(self)
 
     def eof_received(self) -> bool:
         """A caller that will send no more may still wait for answers; whether it does."""

@@ -18,6 +18,7 @@ from ipaddress import IPv6Address
 from itertools import takewhile
 from pathlib import Path
 from struct import Struct
+from tempfile import TemporaryFile
 
 MAGIC = b"calls-1\0"
 SUFFIX, NEW_SUFFIX = ".calls", ".new"
@@ -109,6 +110,11 @@ class CallCounter:
             with suppress(OSError):
                 unfinished.unlink()
             raise
+
+    def check(self) -> None:
+        """Raise OSError where there is no room for another file, or no right to create it."""
+        with TemporaryFile(dir=self.folder) as file:
+            os.posix_fallocate(file.fileno(), 0, SLOTS * SLOT)
 
     def close(self) -> None:
         """Finish the file, if there is one: from now on it may be folded."""
