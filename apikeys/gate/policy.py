@@ -62,6 +62,10 @@ def unavailable(message: str) -> Answer:
     return failure(b"503 Service Unavailable", message, "retry-after: 1\r\n", label=metrics.UNAVAILABLE)
 
 
+def text(status: bytes, line: str) -> Answer:
+    return Answer(status, b"content-type: text/plain\r\n", f"{line}\n".encode(), metrics.OTHER)
+
+
 def failure(status: bytes, message: str, lines: str = "", label: str = metrics.OTHER) -> Answer:
     """An answer whose body says what is wrong."""
     body = {"request_id": str(uuid.uuid4()), "code": int(status[:3]), "message": message}
