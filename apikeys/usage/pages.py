@@ -32,7 +32,6 @@ class UsagePage(OwnKeys, TemplateView):
         key = get_object_or_404(self.keys(), pk=key_id) if key_id else None
         chosen = self.keys().filter(pk=key.pk) if key else self.keys()
         return super().get_context_data(
-            usage=True,
             days=days,
             periods=PERIODS.items(),
             period=PERIODS[days],
