@@ -43,6 +43,7 @@ DETAILS = {
     (Kind.CREATION_REFUSED, "account_disabled"): _("The account was disabled."),
     (Kind.ACCESS_REFUSED, ""): _("Only the root account can do this."),
     (Kind.USER_CREATED, ""): _("User %(user)s."),
+    (Kind.RENAMED, ""): _("From %(earlier)s to %(user)s."),
     (Kind.INVITED, ""): _("User %(user)s."),
     (Kind.DISABLED, ""): _("User %(user)s."),
     (Kind.ENABLED, ""): _("User %(user)s."),
