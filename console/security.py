@@ -73,6 +73,12 @@ def guessed_too_often(name: str, address: str | None) -> bool:
     return not log_ons.filter(address=address, at__gt=now - FAMILIAR).exists()
 
 
+def correct_attempts() -> None:
+    """Lockouts that a wrong clock dated in the future begin now, and end in time."""
+    now = timezone.now()
+    AccessAttempt.objects.filter(attempt_time__gt=now + COOL_OFF).update(attempt_time=now)
+
+
 def record_refused_password(request: HttpRequest) -> None:
     """In the ledger of the account that was meant, if there is one."""
     if not getattr(request, "axes_locked_out", False):  # then no password was checked; `record_lockout` says so

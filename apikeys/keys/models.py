@@ -49,10 +49,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
     def quota(self, account: User) -> Quota:
         now = timezone.now()
-        keys = self.of(account)
+        keys, (start, end) = self.of(account), day_of(now)
         return Quota(
             active=keys.active().count(),
-            created_today=keys.filter(created_at__gte=day_of(now)[0]).count(),
+            created_today=keys.filter(created_at__gte=start, created_at__lt=end).count(),
             max_active=limit_or_default(account.max_active_keys, settings.API_KEYS_MAX_ACTIVE),
             max_created=limit_or_default(account.max_keys_a_day, settings.API_KEYS_MAX_CREATED_PER_DAY),
             now=now,

@@ -30,6 +30,7 @@ class Kind(TextChoices):
     ENABLED = "user.enabled", _("User enabled")
     LOCKOUT_LIFTED = "lockout.lifted", _("Lockout lifted")
     LIMITS_CHANGED = "limits.changed", _("Limits changed")
+    CLOCK_SET_BACK = "clock.set_back", _("Clock set back")
 
     @property
     def stored(self) -> list[str]:
