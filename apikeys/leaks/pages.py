@@ -57,7 +57,7 @@ def keys_in(request: HttpRequest) -> list[str]:
     """Raises ValueError."""
     if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BYTES:
         raise ValueError
-    text = request.body.decode()
+    text = request.body.decode("utf-8-sig")
     keys: object = text.split()
     if request.content_type == "application/json":
         sent = json.loads(text)
