@@ -65,7 +65,8 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
     def quota(self, account: User) -> Quota:
         now = timezone.now()
-        active, today = Q(deleted_at=None), Q(created_at__gte=day_of(now)[0])
+        start, end = day_of(now)
+        active, today = Q(deleted_at=None), Q(created_at__gte=start, created_at__lt=end)
         used = (
             self.of(account)
             .filter(active | today)
