@@ -6,7 +6,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --upgrade --generate-hash
 	--no-emit-index-url --no-emit-find-links pyproject.toml
 SBOM = sbom.json
 
-.PHONY: help run test check fix lint mutants bench revocation picture lock sbom
+.PHONY: help run test check fix lint mutants bench fairness revocation picture lock sbom
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -35,6 +35,9 @@ mutants: .venv/dev ## change the code in a thousand small ways: do the tests not
 
 bench: .venv-bench/ready ## measure the gate beside other programs (needs wrk; PostgreSQL for its rows)
 	@exec .venv-bench/bin/python -m bench.speed
+
+fairness: .venv/dev ## do rude callers slow down the others?
+	@exec .venv/bin/python -m bench.fairness
 
 revocation: .venv/dev ## delete 1,000 keys under load: is a deleted key ever accepted?
 	@exec .venv/bin/python -m bench.revocation

@@ -1,4 +1,4 @@
-"""What the gate answers, on the database that the tests run on."""
+"""What the gate answers, over HTTP and in process."""
 
 import json
 from collections.abc import Iterator
@@ -78,7 +78,7 @@ def test_a_key_is_refused_from_the_instant_of_its_expiry(tmp_path: Path, transac
                 assert gate.ask(TOKEN + secret.encode())[0] == status
 
 
-def test_every_odd_header_has_its_answer(asked: Gate | GateInProcess) -> None:
+def test_every_unusual_header_has_its_answer(asked: Gate | GateInProcess) -> None:
     secret, other = (new_key()[1].encode() for _ in range(2))
     bearer = b"Authorization: Bearer "
     table: list[tuple[list[bytes], str]] = [
@@ -119,7 +119,7 @@ def test_every_odd_header_has_its_answer(asked: Gate | GateInProcess) -> None:
 
 
 FORWARDED = b"X-Forwarded-For: "
-CALLERS: list[tuple[list[bytes], str, str]] = [  # what a trusted proxy says, its own address, the caller's
+CALLERS: list[tuple[list[bytes], str, str]] = [  # what a proxy sends, its address, the caller's
     ([FORWARDED + b"198.51.100.1, 198.51.100.2, 203.0.113.7"], "10.1.2.3", "203.0.113.7"),
     ([FORWARDED + b"203.0.113.9:4711"], "10.1.2.3", "203.0.113.9"),
     ([FORWARDED + b"[2001:db8::1]:4711"], "10.1.2.3", "2001:db8::1"),
@@ -133,7 +133,7 @@ CALLERS: list[tuple[list[bytes], str, str]] = [  # what a trusted proxy says, it
     ([FORWARDED + b"\xff"], "10.1.2.3", "10.1.2.3"),
     ([FORWARDED], "10.1.2.3", "10.1.2.3"),
     ([], "10.1.2.3", "10.1.2.3"),
-    ([FORWARDED + b"203.0.113.9"], "192.0.2.1", "192.0.2.1"),  # which is no trusted proxy
+    ([FORWARDED + b"203.0.113.9"], "192.0.2.1", "192.0.2.1"),  # not a trusted proxy
     ([], "unix", ""),
 ]
 
@@ -156,9 +156,9 @@ def test_without_trusted_proxies_the_connection_names_the_caller(tmp_path: Path,
 
 
 @pytest.mark.no_mutants
-def test_without_room_to_count_it_accepts_nothing(tmp_path: Path, transactional_db: None) -> None:
+def test_while_it_cannot_count_it_accepts_nothing(tmp_path: Path, transactional_db: None) -> None:
     secret = new_key()[1]
-    with Gate(tmp_path, workers=1) as gate:  # a second one might start only now, and make the folder anew
+    with Gate(tmp_path, workers=1) as gate:  # a second one might start late and create the folder again
         (tmp_path / "metering").rename(tmp_path / "elsewhere")
         wait_for(lambda: gate.status(secret) == 503)
         (tmp_path / "elsewhere").rename(tmp_path / "metering")

@@ -1,4 +1,4 @@
-"""What the gate does while its database is gone, hangs, or answers in parts."""
+"""The gate while its database is unreachable, hangs, or lacks its table."""
 
 import contextlib
 import json
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @contextlib.contextmanager
-def database_gone(address: str) -> Iterator[None]:
-    """The test's database out of everybody's reach."""
+def unreachable_database(url: str) -> Iterator[None]:
+    """Nobody can connect to the test's database."""
     name = str(connection.settings_dict["NAME"])
     connection.close()
     if connection.vendor == "sqlite":
@@ -30,7 +30,7 @@ def database_gone(address: str) -> Iterator[None]:
         yield
         away.rename(name)
         return
-    with psycopg.connect(address.replace(f"/{name}", "/postgres"), autocommit=True) as admin:
+    with psycopg.connect(url.replace(f"/{name}", "/postgres"), autocommit=True) as admin:
         admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
         admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
         yield
@@ -38,10 +38,10 @@ def database_gone(address: str) -> Iterator[None]:
 
 
 @pytest.mark.no_mutants
-def test_it_fails_closed_while_its_database_is_gone_and_recovers(gate: Gate) -> None:
+def test_it_fails_closed_while_its_database_is_unreachable_and_recovers(gate: Gate) -> None:
     secret = new_key()[1]
     assert gate.status(secret) == 200
-    with database_gone(gate.environment["DATABASE_URL"]):
+    with unreachable_database(gate.environment["DATABASE_URL"]):
         wait_for(lambda: {gate.status(secret) for _ in range(10)} == {503})  # each worker has noticed
         status, headers, body = gate.ask(TOKEN + secret.encode())
         assert status == 503 and json.loads(body)["code"] == 503 and headers["retry-after"] == "1"
@@ -49,12 +49,12 @@ def test_it_fails_closed_while_its_database_is_gone_and_recovers(gate: Gate) -> 
     wait_for(lambda: gate.status(secret) == 200)
 
 
-def test_what_it_says_and_logs_without_its_database(
+def test_what_it_answers_and_logs_without_its_database(
     tmp_path: Path, transactional_db: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = new_key()[1]
     with GateInProcess(tmp_path) as gate:
-        with database_gone(database_url()):
+        with unreachable_database(database_url()):
             for _ in range(3):
                 status, headers, body = gate.ask(TOKEN + secret.encode())
                 assert (status, headers) == (503, {"content-type": "application/json", "retry-after": "1"})
@@ -68,24 +68,24 @@ def test_what_it_says_and_logs_without_its_database(
     assert why.partition(" or ")[0] in (
         "[Errno 2] No such file",
         "The connection to PostgreSQL was lost.",
-        "terminating connection due to administrator command",  # where the question was sent before that was noticed
+        "terminating connection due to administrator command",  # where the query was sent before the loss was noticed
     )
 
 
 @pytest.mark.no_mutants
 def test_before_its_migrations_it_accepts_nothing(tmp_path: Path, transactional_db: None) -> None:
-    address = database_url()
+    url = database_url()
     if connection.vendor == "sqlite":
-        address = f"sqlite:///{tmp_path}/empty.sqlite3"
+        url = f"sqlite:///{tmp_path}/empty.sqlite3"
         (tmp_path / "empty.sqlite3").touch()
     else:
-        address = address.rpartition("/")[0] + "/postgres"
-    with Gate(tmp_path, DATABASE_URL=address) as gate:
+        url = url.rpartition("/")[0] + "/postgres"
+    with Gate(tmp_path, DATABASE_URL=url) as gate:
         assert gate.status(keyformat.new_secret()) == 503
 
 
 @pytest.mark.no_mutants
-def test_while_its_table_is_gone_it_accepts_nothing(gate: Gate) -> None:
+def test_without_its_table_it_accepts_nothing(gate: Gate) -> None:
     secret = new_key()[1]
     assert gate.status(secret) == 200
     with table_gone():
@@ -95,7 +95,7 @@ def test_while_its_table_is_gone_it_accepts_nothing(gate: Gate) -> None:
 
 @only_postgres
 @pytest.mark.no_mutants
-def test_a_database_that_hangs_is_not_waited_for(gate: Gate) -> None:
+def test_a_database_that_hangs_is_given_up(gate: Gate) -> None:
     secret = new_key()[1]
     assert gate.status(secret) == 200
     with hanging_database():
@@ -105,7 +105,7 @@ def test_a_database_that_hangs_is_not_waited_for(gate: Gate) -> None:
 
 @only_postgres
 @pytest.mark.no_mutants
-def test_calls_that_come_while_one_waits_are_answered_in_turn(tmp_path: Path, transactional_db: None) -> None:
+def test_calls_that_arrive_while_one_waits_are_answered_in_order(tmp_path: Path, transactional_db: None) -> None:
     secret = new_key()[1]
     good = b"GET /verify HTTP/1.1\r\nHost: gate\r\n" + TOKEN + secret.encode() + b"\r\n\r\n"
     last = b"GET /verify HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n"
@@ -116,7 +116,7 @@ def test_calls_that_come_while_one_waits_are_answered_in_turn(tmp_path: Path, tr
             return held.enter_context(socket.create_connection(("127.0.0.1", gate.port), timeout=20))
 
         def send(caller: socket.socket, request: bytes) -> None:
-            """Until the worker has it: it answers another, who came later and needs no database."""
+            """Returns when the worker has it: it has answered a later caller, which needs no database."""
             caller.sendall(request)
             assert gate.status("") == 401
 

@@ -1,4 +1,4 @@
-"""How the gate speaks HTTP, and with how many callers, however slow, greedy or many they are."""
+"""The gate's HTTP, and what slow, greedy and many callers do to it."""
 
 import contextlib
 import os
@@ -53,8 +53,8 @@ def test_it_speaks_http(gate: Gate) -> None:
 NOT_FOUND = b"GET / HTTP/1.1\r\nHost: gate\r\n\r\n"
 
 
-def send_until_it_stands(gate: Gate, caller: socket.socket) -> int:
-    """Calls, and no answer is taken; how many bytes of them there was room for."""
+def send_until_blocked(gate: Gate, caller: socket.socket) -> int:
+    """Send calls and read no answer; how many bytes were accepted."""
     sent = 0
     with pytest.raises(TimeoutError):
         while sent < 64 << 20:
@@ -63,9 +63,9 @@ def send_until_it_stands(gate: Gate, caller: socket.socket) -> int:
     return sent
 
 
-def test_a_caller_who_takes_no_answers_is_not_read_on(gate: Gate) -> None:
+def test_a_caller_that_reads_no_answers_is_not_read_from(gate: Gate) -> None:
     with socket.create_connection(("127.0.0.1", gate.port), timeout=1) as slow:
-        calls = send_until_it_stands(gate, slow) // len(NOT_FOUND)
+        calls = send_until_blocked(gate, slow) // len(NOT_FOUND)
         answers, rest = 0, b""
         while answers < calls:
             part = rest + slow.recv(1 << 20)
@@ -74,13 +74,13 @@ def test_a_caller_who_takes_no_answers_is_not_read_on(gate: Gate) -> None:
     assert answers == calls
 
 
-def test_a_caller_who_never_takes_them_is_cut_off(gate: Gate) -> None:
+def test_a_caller_that_never_reads_is_disconnected(gate: Gate) -> None:
     with socket.create_connection(("127.0.0.1", gate.port), timeout=1) as greedy:
-        send_until_it_stands(gate, greedy)
+        send_until_blocked(gate, greedy)
         wait_for(lambda: broken(greedy))
 
 
-def test_after_noise_a_caller_is_cut_off(gate: Gate) -> None:
+def test_after_invalid_data_a_caller_is_disconnected(gate: Gate) -> None:
     with socket.create_connection(("127.0.0.1", gate.port), timeout=1) as noisy:
         noisy.sendall(b"nonsense\r\n\r\n")
         assert noisy.recv(65536).startswith(b"HTTP/1.1 400") and noisy.recv(65536) == b""
@@ -88,7 +88,7 @@ def test_after_noise_a_caller_is_cut_off(gate: Gate) -> None:
 
 
 def broken(caller: socket.socket) -> bool:
-    """Whether the connection was closed against what it still sends."""
+    """Whether the other side has closed the connection."""
     try:
         caller.send(b"x")
     except TimeoutError:
@@ -98,7 +98,7 @@ def broken(caller: socket.socket) -> bool:
     return False
 
 
-def test_a_call_that_never_comes_whole_is_ended(gate: Gate) -> None:
+def test_a_call_that_never_completes_is_ended(gate: Gate) -> None:
     assert gate.send(b"GET /verify HTTP/1.1\r\nHost: ").startswith(b"HTTP/1.1 408")
 
 
@@ -148,7 +148,7 @@ def test_workers_end_when_their_master_is_killed(gate: Gate) -> None:
     wait_for(lambda: not any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers))
 
 
-def test_a_worker_told_to_stop_answers_who_is_there(gate: Gate) -> None:
+def test_a_worker_that_stops_answers_open_connections(gate: Gate) -> None:
     secret = new_key()[1].encode()
     call = b"GET /verify HTTP/1.1\r\nHost: gate\r\n" + TOKEN + secret + b"\r\n\r\n"
     with socket.create_connection(("127.0.0.1", gate.port), timeout=20) as idle:
@@ -159,7 +159,9 @@ def test_a_worker_told_to_stop_answers_who_is_there(gate: Gate) -> None:
     assert gate.master.wait(20) == 0
 
 
-def test_a_worker_told_to_stop_answers_who_waits_to_be_let_in(tmp_path: Path, transactional_db: None) -> None:
+def test_a_worker_that_stops_accepts_connections_that_wait(
+    tmp_path: Path, transactional_db: None
+) -> None:
     secret = new_key()[1].encode()
     call = b"GET /verify HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n" + TOKEN + secret + b"\r\n\r\n"
     with Gate(tmp_path, workers=1) as gate, contextlib.ExitStack() as held:
@@ -171,14 +173,14 @@ def test_a_worker_told_to_stop_answers_who_waits_to_be_let_in(tmp_path: Path, tr
             caller.sendall(call)
         before = sockets(gate.master.pid)
         gate.master.terminate()
-        wait_for(lambda: sockets(gate.master.pid) < before)  # nobody but the worker listens
+        wait_for(lambda: sockets(gate.master.pid) < before)  # only the worker listens
         os.kill(worker, signal.SIGTERM)
         os.kill(worker, signal.SIGCONT)
         assert [caller.recv(12) for caller in many] == [b"HTTP/1.1 200"] * 60
 
 
 def sockets(pid: int) -> int:
-    """How many that process has open."""
+    """The number of open sockets of that process."""
     count = 0
     for file in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -186,7 +188,7 @@ def sockets(pid: int) -> int:
     return count
 
 
-def test_a_worker_told_to_stop_as_it_is_forked_stops(tmp_path: Path, transactional_db: None) -> None:
+def test_a_worker_that_is_stopped_as_it_is_forked_stops(tmp_path: Path, transactional_db: None) -> None:
     with Gate(tmp_path, workers=1, configuration="tests.support.first_worker_stops") as gate:
         first = int((tmp_path / "first").read_text())
         wait_for(lambda: gate.answers() and gate.workers() and first not in gate.workers())

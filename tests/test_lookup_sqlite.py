@@ -1,4 +1,4 @@
-"""How the gate finds a key in SQLite: what is there now, and nothing else."""
+"""How the gate finds a key in SQLite: as it is now, and never as it was."""
 
 import sqlite3
 import time
@@ -50,13 +50,13 @@ def find(lookup: SqliteLookup, *names: str) -> Result:
 
 
 def reason(result: Result) -> str:
-    """Why the database cannot be asked; empty where it was."""
+    """Why the database could not be queried; empty where it was."""
     return result.reason if isinstance(result, Unavailable) else ""
 
 
 @pytest.fixture
 def lookup(tmp_path: Path) -> Iterator[SqliteLookup]:
-    """In a file that is not there yet."""
+    """For a file that does not exist yet."""
     lookup = SqliteLookup(tmp_path / "db")
     yield lookup
     lookup.close()
@@ -133,9 +133,9 @@ def test_a_file_that_replaced_another_is_asked_soon(lookup: SqliteLookup) -> Non
 def test_after_an_error_the_same_file_is_asked_again(lookup: SqliteLookup) -> None:
     database(lookup.path, (KEY, "key"))
     with sqlite3.connect(lookup.path) as other:
-        other.execute("ALTER TABLE apikeys_apikey RENAME TO gone")
+        other.execute("ALTER TABLE apikeys_apikey RENAME TO elsewhere")
         assert "no such" in reason(find(lookup, "key"))
-        other.execute("ALTER TABLE gone RENAME TO apikeys_apikey")
+        other.execute("ALTER TABLE elsewhere RENAME TO apikeys_apikey")
     other.close()
     assert find(lookup, "key") == active(KEY)
 

@@ -1,7 +1,7 @@
 """The gate: is this key active, and whose is it? Without ORM, middleware, view or form.
 
-It fails closed: what is not known to be good is 401, what cannot be asked or counted is 503. apikeys.gate.http speaks
-HTTP for it.
+It fails closed: what is not known to be good is 401, what cannot be looked up or counted is 503. HTTP is in
+apikeys.gate.http.
 """
 
 import logging

@@ -61,6 +61,7 @@ class GateWorker(Worker):  # type: ignore[misc]
             listener.setblocking(False)
             self.listen(listener)
         await stop.wait()
+        self.server.draining = True
         self.share.leave()
         for listener in listeners:
             self.loop.remove_reader(listener)
@@ -94,8 +95,8 @@ class GateWorker(Worker):  # type: ignore[misc]
         """Whether there was a connection to accept."""
         try:
             caller, _ = listener.accept()
-        except BlockingIOError:
-            return False  # another worker was faster
+        except (BlockingIOError, ConnectionAbortedError):
+            return False  # another worker was faster, or the caller has left
         except OSError:  # out of file descriptors
             self.loop.remove_reader(listener)
             self.loop.call_later(OUT_OF_FILES_SECONDS, self.listen, listener)
@@ -117,7 +118,8 @@ class GateWorker(Worker):  # type: ignore[misc]
             if os.getppid() != self.ppid:
                 stop.set()
             await asyncio.sleep(1)
-            self.share.beat()
+            if not self.server.draining:
+                self.share.beat()
             self.server.tick()
 
     async def finish_files(self) -> None:
@@ -128,7 +130,6 @@ class GateWorker(Worker):  # type: ignore[misc]
 
     async def drain(self) -> None:
         """Answer the calls that are on their way, and close the connections."""
-        self.server.draining = True
         deadline = self.loop.time() + DRAIN_SECONDS
         await asyncio.sleep(DRAIN_IDLE_SECONDS)
         while self.server.connections and self.loop.time() < deadline:

@@ -1,4 +1,4 @@
-"""The gate's processes on the database of the test, and callers who keep them busy."""
+"""The gate on the test's database, as processes or in process, and callers that keep it busy."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ from tests.support.waiting import wait_for
 
 
 def database_url() -> str:
-    """The test's own database, for other processes."""
+    """Of the test's own database, for other processes."""
     found = connection.settings_dict
     if connection.vendor == "sqlite":
         return f"sqlite:///{found['NAME']}"
@@ -39,7 +39,7 @@ def database_url() -> str:
 
 
 def new_key() -> tuple[ApiKey, str]:
-    """A key of an account of its own."""
+    """A key of a new account, and its secret."""
     return ApiKey.objects.issue(User.objects.create(username=uuid.uuid4().hex), uuid.uuid4())
 
 
@@ -50,24 +50,24 @@ def counted(key: ApiKey) -> tuple[int, int]:
 
 
 def fold_files(folder: Path) -> int:
-    """Add the finished files of that folder to the database; how many there were."""
+    """Add the finished files in that folder to the database; how many were added."""
     return fold_all(folder, UsageStore())
 
 
 @contextmanager
 def table_gone() -> Iterator[None]:
-    """The database is there, and the table of keys is not."""
+    """The database can be reached, but has no table of keys."""
     with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE apikeys_apikey RENAME TO gone")
+        cursor.execute("ALTER TABLE apikeys_apikey RENAME TO elsewhere")
         try:
             yield
         finally:
-            cursor.execute("ALTER TABLE gone RENAME TO apikeys_apikey")
+            cursor.execute("ALTER TABLE elsewhere RENAME TO apikeys_apikey")
 
 
 @contextmanager
 def hanging_database() -> Iterator[None]:
-    """PostgreSQL's processes that the gate asks stand still."""
+    """PostgreSQL's processes that serve the gate are stopped."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pid FROM pg_stat_activity WHERE datname = %s AND query LIKE '%%ANY(%%' AND pid <> pg_backend_pid()",
@@ -89,7 +89,7 @@ Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
 
 
 def refusal(answer: Answer) -> str:
-    """Why a call was refused, the answer's form checked."""
+    """The status in a refusal, whose form is checked."""
     status, headers, body = answer
     assert status == 401
     assert (headers["content-type"], headers["www-authenticate"]) == ("application/json", "Bearer")
@@ -99,7 +99,7 @@ def refusal(answer: Answer) -> str:
 
 
 class Gate:
-    """gunicorn with the gate's workers, and the process that folds what they count."""
+    """gunicorn with the gate's workers, and `manage.py meter`."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class Gate:
         return subprocess.Popen([sys.executable, *words], cwd=ROOT, env=self.environment)
 
     def kill_meter(self) -> None:
-        """-9, and another in its place."""
+        """With -9, and start another."""
         self.meter.kill()
         self.meter.wait()
         self.meter = self.start("manage.py", "meter")
@@ -145,7 +145,7 @@ class Gate:
         return [int(pid) for pid in found.stdout.split()]
 
     def kill_worker(self, pid: int) -> bool:
-        """-9; whether it lived until then."""
+        """With -9; whether it was still alive."""
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             return True
@@ -158,7 +158,7 @@ class Gate:
             return False
 
     def send(self, request: bytes, half_close: bool = False) -> bytes:
-        """What comes back on a connection of its own, until it ends or is silent for long."""
+        """All that is received over a new connection, until it ends."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as caller:
             caller.sendall(request)
             if half_close:
@@ -179,7 +179,7 @@ class Gate:
 
 
 class GateInProcess:
-    """The same within the test's own process, asked as apikeys.gate.http asks for each call."""
+    """The same in the test's own process, called as apikeys.gate.http calls it."""
 
     def __init__(self, folder: Path, TRUSTED_PROXIES: str = "") -> None:
         self.configuration = GateConfiguration(
@@ -220,13 +220,13 @@ class GateInProcess:
 
 
 class Callers:
-    """Callers who each ask with a key of their own, one call at a time, again and again until stopped."""
+    """Callers, each with its own key, that send one call after the other until stopped."""
 
     def __init__(self, port: int, secrets: list[str]) -> None:
         self.port, self.secrets = port, secrets
         self.accepted: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
-        self.cut: Counter[str] = Counter()  # calls that were sent and got no answer
+        self.cut: Counter[str] = Counter()  # calls without an answer
         self.stopped = False
         self.watch: Callable[[str, float, int], None] = lambda secret, began, status: None
 
