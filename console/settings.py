@@ -179,12 +179,15 @@ CONTENT_SECURITY_POLICY = {
 
 MAIL = ENVIRONMENT.mail
 BACKENDS = {"consolemail": "console", "dummymail": "dummy", "filemail": "filebased", "memorymail": "locmem"}
-EMAIL_BACKEND = f"django.core.mail.backends.{BACKENDS.get(MAIL.scheme, 'smtp')}.EmailBackend"
+EMAIL_BACKEND = "console.smtp.EmailBackend"
+if MAIL.scheme in BACKENDS:
+    EMAIL_BACKEND = f"django.core.mail.backends.{BACKENDS[MAIL.scheme]}.EmailBackend"
 EMAIL_HOST, EMAIL_PORT = MAIL.host, MAIL.port
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = MAIL.user, MAIL.password
 EMAIL_USE_TLS, EMAIL_USE_SSL = MAIL.scheme == "smtp+tls", MAIL.scheme == "smtp+ssl"
 EMAIL_FILE_PATH = MAIL.folder
-EMAIL_TIMEOUT = 10
+EMAIL_TIMEOUT = 10  # to connect
+EMAIL_CONVERSATION_SECONDS = 30  # with the server, for one message
 DEFAULT_FROM_EMAIL = ENVIRONMENT.mail_from
 
 LANGUAGE_CODE = "en"
