@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 
 SECRET = re.compile(r"sk-[0-9A-Za-z]{8,}")  # a key, whole or cut off, also one that was put where it does not belong
 INVITATION = re.compile(r"(/invitation/\d+/)[^/\"\s]+")
+PROBES = {"/healthz", "/readyz"}  # asked every few seconds: an answer of 200 is not logged
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 requests = logging.getLogger("console.requests")
 
@@ -81,7 +82,8 @@ class RequestMiddleware:
                 "ms": round((time.monotonic() - began) * 1000, 1),
                 "address": self.address_of(request),
             }
-            requests.info("answered", extra={"fields": fields})
+            if request.path not in PROBES or response.status_code != 200:
+                requests.info("answered", extra={"fields": fields})
             return response
         finally:
             request_id.reset(token)

@@ -45,6 +45,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "console.logs.RequestMiddleware",
+    "console.health.any_host",
     "csp.middleware.CSPMiddleware",  # before whatever may refuse: the pages of errors have its nonce
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
