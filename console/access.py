@@ -5,7 +5,6 @@ from enum import Enum
 from typing import Any
 from urllib.parse import urlencode
 
-from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -18,8 +17,7 @@ from console.accounts import User
 from console.factors.models import Authenticator
 from console.ledger.kinds import Kind
 from console.ledger.record import record
-from console.origin import Actor, ActorKind, Origin, acting
-from console.proxies import caller_address
+from console.origin import Actor, ActorKind, Origin, acting, client_address
 from console.sessions import store as sessions
 
 View = Callable[..., Any]
@@ -41,12 +39,6 @@ def user_of(request: HttpRequest) -> User:
     """The user who is logged on, for a view that nobody reaches otherwise."""
     assert isinstance(request.user, User)
     return request.user
-
-
-def client_address(request: HttpRequest) -> str | None:
-    """The caller's IP address, as the database stores it; None on a Unix socket whose proxy names none."""
-    peer, forwarded_for = (request.META.get(name, "") for name in ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR"))
-    return caller_address(peer, forwarded_for, settings.TRUSTED_PROXIES) or None
 
 
 def next_path(request: HttpRequest) -> str:

@@ -3,19 +3,13 @@
 import json
 import logging
 import re
-import time
-import uuid
-from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
-from django.http import HttpRequest, HttpResponse
-
-SECRET = re.compile(r"sk-[0-9A-Za-z]{8,}")  # a key, whole or cut off, also one that was put where it does not belong
+SECRET = re.compile(r"sk-[0-9A-Za-z]{8,}")  # a key or a part of one, wherever it was put by mistake
 INVITATION = re.compile(r"(/invitation/\d+/)[^/\"\s]+")
 PROBES = {"/healthz", "/readyz"}  # asked every few seconds: an answer of 200 is not logged
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-requests = logging.getLogger("console.requests")
 
 
 def scrubbed(text: str) -> str:
@@ -34,7 +28,7 @@ class JsonFormatter(logging.Formatter):
             "request_id": request_id.get(),
             **getattr(record, "fields", {}),
         }
-        if record.exc_info and not record.name.startswith("django.security."):  # those are what a client did wrong
+        if record.exc_info and not record.name.startswith("django.security."):  # those are clients' errors
             line["error"] = self.formatException(record.exc_info)
         return INVITATION.sub(r"\1...", scrubbed(json.dumps(line)))
 
@@ -48,42 +42,8 @@ CONFIG = {
     "loggers": {
         "console.requests": {"level": "INFO"},
         "django": {"handlers": [], "level": "WARNING"},
-        "django.request": {"level": "ERROR"},  # what clients did wrong is in console.requests
+        "django.request": {"level": "ERROR"},  # clients' errors are in console.requests
         "gunicorn.error": {"handlers": ["out"], "level": "WARNING", "propagate": False},
         "gunicorn.access": {"handlers": [], "level": "ERROR", "propagate": False},
     },
 }
-
-
-class RequestMiddleware:
-    """The outermost: gives a request its id, logs its answer, and adds the headers that every answer has. Nothing
-    behind it meets a key that was put where none belongs, and so nothing stores it."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        from console.access import client_address  # whose models are not there when the settings read CONFIG
-
-        self.get_response, self.address_of = get_response, client_address
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        token, began = request_id.set(uuid.uuid4().hex), time.monotonic()
-        for name in ("HTTP_USER_AGENT", "QUERY_STRING"):
-            request.META[name] = scrubbed(request.META.get(name, ""))
-        try:
-            response = self.get_response(request)
-            response.headers["X-Request-Id"] = request_id.get()
-            response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-            response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
-            response.headers.setdefault("X-Frame-Options", "DENY")
-            response.headers.setdefault("Cache-Control", "no-store")
-            fields = {
-                "method": request.method,
-                "path": request.path,
-                "status": response.status_code,
-                "ms": round((time.monotonic() - began) * 1000, 1),
-                "address": self.address_of(request),
-            }
-            if request.path not in PROBES or response.status_code != 200:
-                requests.info("answered", extra={"fields": fields})
-            return response
-        finally:
-            request_id.reset(token)

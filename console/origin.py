@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from django.conf import settings
+from django.http import HttpRequest
+
+from console.proxies import caller_address
+
 
 class ActorKind(StrEnum):
     USER = "user"
     COMMAND = "command"  # a management command
     REPORT = "report"  # a leak report from outside
+    SYSTEM = "system"  # nobody: the console noticed something
 
 
 class Actor(NamedTuple):
@@ -43,3 +49,9 @@ def acting(origin: Origin) -> Iterator[None]:
         yield
     finally:
         _origin.reset(token)
+
+
+def client_address(request: HttpRequest) -> str | None:
+    """The caller's IP address, as the database stores it; None on a Unix socket whose proxy names none."""
+    peer, forwarded_for = (request.META.get(name, "") for name in ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR"))
+    return caller_address(peer, forwarded_for, settings.TRUSTED_PROXIES) or None

@@ -1,4 +1,4 @@
-"""What makes a password weak beside its length and being common (OWASP ASVS 5.0, 6.2.11)."""
+"""Password rules beside length and commonness (OWASP ASVS 5.0, 6.2.11)."""
 
 import re
 from typing import Any

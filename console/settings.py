@@ -5,7 +5,6 @@ from typing import Any
 
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
-from psycopg.conninfo import make_conninfo
 
 from console import environment, logs
 from console.vault import Vault
@@ -44,7 +43,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "console.logs.RequestMiddleware",
+    "console.requests.RequestMiddleware",
     "console.health.any_host",
     "csp.middleware.CSPMiddleware",  # before whatever may refuse: the pages of errors have its nonce
     "django.middleware.security.SecurityMiddleware",
@@ -79,8 +78,6 @@ TEMPLATES = [
     },
 ]
 
-
-POSTGRES_NAMES = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password", "NAME": "dbname"}
 SQLITE_FILE = ENVIRONMENT.sqlite_file
 DATABASE: dict[str, Any]
 if SQLITE_FILE:
@@ -96,17 +93,16 @@ if SQLITE_FILE:
     }
 else:
     DATABASE = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": dict(ENVIRONMENT.database.postgres)}
-    for key, name in POSTGRES_NAMES.items():
+    for key, name in [
+        ("NAME", "dbname"),
+        ("HOST", "host"),
+        ("PORT", "port"),
+        ("USER", "user"),
+        ("PASSWORD", "password"),
+    ]:
         DATABASE[key] = DATABASE["OPTIONS"].pop(name, "")
 # A connection lives as long as its thread; opening one for each request costs PostgreSQL a factor of ten.
 DATABASES = {"default": DATABASE | {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}}
-
-
-def postgres_conninfo(database: dict[str, Any]) -> str:
-    """The same database for a driver without Django, as libpq takes it."""
-    parameters = {name: database[key] for key, name in POSTGRES_NAMES.items() if database.get(key)}
-    return make_conninfo("", **database.get("OPTIONS", {}) | parameters)
-
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -137,7 +133,8 @@ AXES_COOLOFF_TIME = 0.25  # hours
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_LOCKOUT_CALLABLE = "console.pages.logon.locked_out"
-AXES_CLIENT_IP_CALLABLE = "console.access.client_address"
+AXES_CLIENT_IP_CALLABLE = "console.origin.client_address"
+AXES_USERNAME_CALLABLE = "console.security.counted_name_of"
 AXES_ENABLE_ADMIN = False
 AXES_SENSITIVE_PARAMETERS = ["username", "next", "csrfmiddlewaretoken", "new_password", "otp_token"]
 AXES_SENSITIVE_PARAMETERS += ["current-password", "current-otp_token"]
@@ -205,7 +202,6 @@ STORAGES = {
 LOGGING = logs.CONFIG
 
 TRUSTED_PROXIES = ENVIRONMENT.trusted_proxies
-GATE_MAX_CONNECTIONS = ENVIRONMENT.gate_max_connections
 METERING_DIR = ENVIRONMENT.metering_dir
 METERING_SECONDS = ENVIRONMENT.metering_seconds
 

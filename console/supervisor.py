@@ -41,7 +41,7 @@ class Supervisor:
         try:
             self.start("Metering", "manage.py", "meter")
             self.start("Housekeeping", "manage.py", "housekeep")
-            self.serve("Gate", gate_port, "apikeys.gate.gunicorn_conf", "apikeys.gate.app:Gate")
+            self.serve("Gate", gate_port, "apikeys.gate.gunicorn_conf", "apikeys.gate.main:gate")
             # The last: from the first page on, a key that is created works.
             self.serve("Console", port, "console.gunicorn_conf", "console.wsgi")
             self.write(READY)

@@ -23,6 +23,7 @@ class VaultError(Exception):
 def new_key(keys: str = "") -> str:
     """`keys` and one more, as the text that VAULT_KEYS and DIGEST_KEYS take."""
     version = max(parse_keys("keys", keys)) + 1 if keys else 1
+    # unnoticed mutants (1): 32 bytes are also what `token_bytes` returns by default.
     key = f"{version}:{base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()}"
     return f"{keys},{key}" if keys else key
 

@@ -144,7 +144,7 @@ def test_the_start_says_all_that_is_wrong(tmp_path: Path) -> None:
     [
         ["manage.py", "check"],
         ["-m", "gunicorn", "-c", "python:console.gunicorn_conf", "console.wsgi"],
-        ["-m", "gunicorn", "-c", "python:apikeys.gate.gunicorn_conf", "apikeys.gate.app:Gate"],
+        ["-m", "gunicorn", "-c", "python:apikeys.gate.gunicorn_conf", "apikeys.gate.main:gate"],
     ],
 )
 def test_every_program_refuses_it_with_the_same_words(tmp_path: Path, words: list[str]) -> None:

@@ -2,25 +2,30 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import time_machine
+from django.utils import timezone
 
 from apikeys.keys import format as keyformat
 from apikeys.models import ApiKey
-from tests.support.gates import TOKEN, Gate, GateHere, new_key, refusal
-from tests.support.person import wait_for
+from tests.support.gates import TOKEN, Gate, GateInProcess, counted, fold_files, new_key, refusal
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture(params=[pytest.param(Gate, marks=pytest.mark.no_mutants), GateHere], ids=["at its port", "here"])
-def asked(request: pytest.FixtureRequest, tmp_path: Path, transactional_db: None) -> Iterator[Gate | GateHere]:
+@pytest.fixture(
+    params=[pytest.param(Gate, marks=pytest.mark.no_mutants), GateInProcess], ids=["over HTTP", "in process"]
+)
+def asked(request: pytest.FixtureRequest, tmp_path: Path, transactional_db: None) -> Iterator[Gate | GateInProcess]:
     with request.param(tmp_path, TRUSTED_PROXIES="127.0.0.1") as gate:
         yield gate
 
 
-def test_it_answers_what_the_contract_says(asked: Gate | GateHere) -> None:
+def test_it_answers_what_the_contract_says(asked: Gate | GateInProcess) -> None:
     key, secret = new_key()
     sent = secret.encode()
     for method in (b"GET", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"):
@@ -34,12 +39,46 @@ def test_it_answers_what_the_contract_says(asked: Gate | GateHere) -> None:
     absolute = (b"http://gate/verify", b"http://gate/verify/v1", b"http://gate/verify/http://other/x?y=/z")
     for path in (b"/verify?with=query", b"/verify/v1/collections", b"/verify?a=1?b", *absolute):
         assert asked.ask(TOKEN + sent, path=path)[0] == 200
-    key.revoke()
-    assert refusal(asked.ask(TOKEN + sent)) == "deleted"
     assert refusal(asked.ask(TOKEN + keyformat.new_secret().encode())) == "unknown"
 
 
-def test_every_odd_header_has_its_answer(asked: Gate | GateHere) -> None:
+NOW = timezone.now()
+PAST, FUTURE = NOW - timedelta(microseconds=1), NOW + timedelta(days=1)
+DELETED: dict[str, object] = {"deleted_at": PAST, "sealed_secret": None}
+STATUSES: list[tuple[dict[str, object], str]] = [
+    ({"expires_at": FUTURE}, "active"),
+    ({"expires_at": PAST}, "expired"),
+    ({"disabled_at": PAST}, "disabled"),
+    ({"account_disabled": True}, "disabled"),
+    ({"disabled_at": PAST, "expires_at": PAST}, "disabled"),
+    (DELETED, "deleted"),
+    (DELETED | {"disabled_at": PAST, "account_disabled": True, "expires_at": PAST}, "deleted"),
+]
+
+
+def test_each_status_has_its_answer_and_is_counted(asked: Gate | GateInProcess) -> None:
+    for fields, status in STATUSES:
+        key, secret = new_key()
+        ApiKey.objects.filter(pk=key.pk).update(**fields)
+        answer = asked.ask(TOKEN + secret.encode())
+        assert answer[0] == 200 if status == "active" else refusal(answer) == status, fields
+        if isinstance(asked, GateInProcess):
+            asked.gate.counter.close()
+            fold_files(asked.configuration.metering_dir)
+            assert counted(key) == ((1, 0) if status == "active" else (0, 1)), fields
+
+
+def test_a_key_is_refused_from_the_instant_of_its_expiry(tmp_path: Path, transactional_db: None) -> None:
+    key, secret = new_key()
+    expiry = datetime(2026, 6, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+    ApiKey.objects.filter(pk=key.pk).update(expires_at=expiry)
+    with GateInProcess(tmp_path) as gate:
+        for moment, status in ((-1, 200), (0, 401), (1, 401)):
+            with time_machine.travel(expiry + timedelta(milliseconds=moment), tick=False):
+                assert gate.ask(TOKEN + secret.encode())[0] == status
+
+
+def test_every_odd_header_has_its_answer(asked: Gate | GateInProcess) -> None:
     secret, other = (new_key()[1].encode() for _ in range(2))
     bearer = b"Authorization: Bearer "
     table: list[tuple[list[bytes], str]] = [
@@ -76,69 +115,44 @@ def test_every_odd_header_has_its_answer(asked: Gate | GateHere) -> None:
         code, found, body = asked.ask(TOKEN + secret, path=path)
         assert code == 404 and found["content-type"] == "application/json", path
         said = json.loads(body)
-        assert said["code"] == 404 and said["message"] == "Ask /verify."
+        assert said["code"] == 404 and said["message"] == "The gate answers at /verify."
 
 
-def test_metrics_are_at_an_address_of_their_own(asked: Gate | GateHere) -> None:
-    status, headers, body = asked.ask(path=b"/metrics?x")
-    assert (status, headers["content-type"]) == (200, "text/plain; version=0.0.4")
-    assert body.startswith(b"# HELP gate_calls_total") and b"\ngate_metering_files 0\n" in body
-    assert asked.ask(path=b"/METRICS")[0] == 404
+FORWARDED = b"X-Forwarded-For: "
+CALLERS: list[tuple[list[bytes], str, str]] = [  # what a trusted proxy says, its own address, the caller's
+    ([FORWARDED + b"198.51.100.1, 198.51.100.2, 203.0.113.7"], "10.1.2.3", "203.0.113.7"),
+    ([FORWARDED + b"203.0.113.9:4711"], "10.1.2.3", "203.0.113.9"),
+    ([FORWARDED + b"[2001:db8::1]:4711"], "10.1.2.3", "2001:db8::1"),
+    ([FORWARDED + b'"[2001:db8::1]"'], "10.1.2.3", "2001:db8::1"),
+    ([FORWARDED + b"fe80::1%eth0"], "10.1.2.3", "fe80::1"),
+    ([FORWARDED + b"203.0.113.1", FORWARDED + b"203.0.113.2"], "10.1.2.3", "203.0.113.2"),
+    ([FORWARDED + b"203.0.113.9"], "::ffff:10.1.2.3", "203.0.113.9"),
+    ([FORWARDED + b"203.0.113.9"], "unix", "203.0.113.9"),
+    ([FORWARDED + b"nobody"], "10.1.2.3", "10.1.2.3"),
+    ([FORWARDED + b"1" * 8000], "10.1.2.3", "10.1.2.3"),
+    ([FORWARDED + b"\xff"], "10.1.2.3", "10.1.2.3"),
+    ([FORWARDED], "10.1.2.3", "10.1.2.3"),
+    ([], "10.1.2.3", "10.1.2.3"),
+    ([FORWARDED + b"203.0.113.9"], "192.0.2.1", "192.0.2.1"),  # which is no trusted proxy
+    ([], "unix", ""),
+]
 
 
-def metrics(gate: Gate) -> dict[str, float]:
-    text = gate.ask(path=b"/metrics")[2].decode()
-    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[0] != "#"}
-
-
-@pytest.mark.no_mutants
-def test_its_metrics_are_of_all_workers(gate: Gate) -> None:
-    secret, (gone, deleted) = new_key()[1], new_key()
-    gone.revoke()
-    before = metrics(gate)
-    for sent in (secret, secret, secret, deleted, keyformat.new_secret(), "nonsense", ""):
-        gate.status(sent)
-    for worker in gate.workers():
-        gate.kill_worker(worker)
-    wait_for(lambda: gate.answers())
-    after = metrics(gate)
-    grown = {name[25:-2]: after[name] - before[name] for name in after if name.startswith("gate_calls_total{")}
-    assert {name: grown[name] for name in ("accepted", "deleted", "unknown", "malformed", "unavailable")} == {
-        "accepted": 3,
-        "deleted": 1,
-        "unknown": 1,
-        "malformed": 1,
-        "unavailable": 0,
-    }
-    assert grown["missing"] >= 2 and grown["other"] >= 1
-    assert after["gate_call_seconds_count"] == after['gate_call_seconds_bucket{le="+Inf"}'] > 8
-    assert 0 < after["gate_call_seconds_sum"] < 60
+def test_a_trusted_proxy_names_the_caller(tmp_path: Path, transactional_db: None) -> None:
+    with GateInProcess(tmp_path, TRUSTED_PROXIES="10.0.0.0/8,unix") as gate:
+        for headers, peer, caller in CALLERS:
+            key, secret = new_key()
+            assert gate.ask(TOKEN + secret.encode(), *headers, peer=peer)[0] == 200
+            assert (key.usage.get().last_call_from or "") == caller, (headers, peer)
 
 
 @pytest.mark.no_mutants
-def test_its_metrics_tell_how_far_counting_lags(tmp_path: Path, transactional_db: None) -> None:
-    secret = new_key()[1]
-    with Gate(tmp_path, METERING_SECONDS="60") as gate:
-        gone = tmp_path / "metering" / "0-0.calls"
-        gone.symlink_to("folded-meanwhile")
-        assert metrics(gate)["gate_metering_files"] == metrics(gate)["gate_metering_lag_seconds"] == 0
-        gone.unlink()
-        gate.status(secret)
-        wait_for(lambda: metrics(gate)["gate_metering_lag_seconds"] > 0)
-        assert metrics(gate)["gate_metering_files"] == 1
-    assert not (tmp_path / "metering").exists() or not [*(tmp_path / "metering").iterdir()]
-
-
-def test_the_callers_address_is_what_a_trusted_proxy_says(asked: Gate | GateHere, tmp_path: Path) -> None:
+def test_without_trusted_proxies_the_connection_names_the_caller(tmp_path: Path, transactional_db: None) -> None:
     key, secret = new_key()
-    asked.ask(TOKEN + secret.encode(), b"X-Forwarded-For: 198.51.100.1, 198.51.100.2, 203.0.113.7")
-    wait_for(lambda: ApiKey.objects.get(pk=key.pk).last_call, 10)
-    assert key.usage.get().last_call_from == "203.0.113.7"
-    untrusting, key_2, secret_2 = type(asked)(tmp_path / "second"), *new_key()
-    with untrusting:
-        untrusting.ask(TOKEN + secret_2.encode(), b"X-Forwarded-For: 203.0.113.7")
-        wait_for(lambda: ApiKey.objects.get(pk=key_2.pk).last_call, 10)
-    assert key_2.usage.get().last_call_from == "127.0.0.1"
+    with Gate(tmp_path) as gate:
+        assert gate.ask(TOKEN + secret.encode(), FORWARDED + b"203.0.113.7")[0] == 200
+        wait_for(lambda: ApiKey.objects.get(pk=key.pk).last_call, 10)
+    assert key.usage.get().last_call_from == "127.0.0.1"
 
 
 @pytest.mark.no_mutants
@@ -155,13 +169,13 @@ def test_it_logs_why_it_cannot_count_and_again_after_some_time(
     tmp_path: Path, transactional_db: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = TOKEN + new_key()[1].encode()
-    with GateHere(tmp_path) as gate:
+    with GateInProcess(tmp_path) as gate:
         (tmp_path / "metering").rmdir()
         for _ in range(2):
             assert gate.ask(secret)[0] == 503
-        (told,) = caplog.messages
-        monkeypatch.setattr("apikeys.gate.app.TELL_SECONDS", 0)
+        (logged,) = caplog.messages
+        monkeypatch.setattr("apikeys.gate.app.LOG_SECONDS", 0)
         for _ in range(2):
             assert gate.ask(secret)[0] == 503
     assert len(caplog.messages) == 3
-    assert told.startswith("Calls are answered 503: ") and "No such file or directory" in told
+    assert logged.startswith("Calls are answered 503: ") and "No such file or directory" in logged

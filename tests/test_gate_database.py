@@ -13,8 +13,8 @@ import pytest
 from django.db import connection
 
 from apikeys.keys import format as keyformat
-from tests.support.gates import TOKEN, Gate, GateHere, database_url, hanging_database, new_key, refusal, table_gone
-from tests.support.person import wait_for
+from tests.support.gates import TOKEN, Gate, GateInProcess, database_url, hanging_database, new_key, refusal, table_gone
+from tests.support.waiting import wait_for
 from tests.support.world import only_postgres
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -53,13 +53,13 @@ def test_what_it_says_and_logs_without_its_database(
     tmp_path: Path, transactional_db: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = new_key()[1]
-    with GateHere(tmp_path) as gate:
+    with GateInProcess(tmp_path) as gate:
         with database_gone(database_url()):
             for _ in range(3):
                 status, headers, body = gate.ask(TOKEN + secret.encode())
                 assert (status, headers) == (503, {"content-type": "application/json", "retry-after": "1"})
                 said = json.loads(body)
-                assert (said["code"], said["message"]) == (503, "Keys cannot be checked at the moment. Try again.")
+                assert (said["code"], said["message"]) == (503, "API keys cannot be checked at the moment. Try again.")
         assert gate.ask()[0] == 401
     (record,) = caplog.records  # not one for each call
     assert record.levelname == "ERROR" and record.name == "apikeys.gate.app"

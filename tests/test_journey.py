@@ -41,7 +41,7 @@ def test_it_goes_from_the_first_log_on_to_the_deletion() -> None:
     assert "Confirm Deletion" in shown
     shown = page(f"/api-keys/{key_id}/delete/?confirmed=1")
     shown = send(f"/api-keys/{key_id}/delete/", shown, otp_token=recovery_codes[0])
-    assert "is deleted" in shown
+    assert "has been deleted" in shown
     assert key_id not in shown
 
     send("/logout/", shown)

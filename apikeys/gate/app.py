@@ -1,134 +1,117 @@
-"""The gate: is this key good, and whose is it? Without ORM, middleware, view or form.
+"""The gate: is this key active, and whose is it? Without ORM, middleware, view or form.
 
-It fails closed: what is not known to be good is 401, what cannot be asked or counted is 503. docs/gateway.md says
-what each odd header is answered. apikeys.gate.worker speaks HTTP for it.
+It fails closed: what is not known to be good is 401, what cannot be asked or counted is 503. apikeys.gate.http speaks
+HTTP for it.
 """
 
-import json
 import logging
 import time
-import uuid
-from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 
-from apikeys.gate import metrics
-from apikeys.gate.lookup import Answer, Lookup, PostgresLookup, SqliteLookup
-from apikeys.keys import format as keyformat
-from apikeys.metering.counter import CallCounter
-from console import settings
+from apikeys.gate import metrics, policy
+from apikeys.gate.call import FORWARDED_FOR, Answer, Call, Reply
+from apikeys.gate.configuration import GateConfiguration
+from apikeys.gate.lookup import Found, Lookup, Result, Unavailable
+from apikeys.gate.postgres import PostgresLookup
+from apikeys.gate.sqlite import SqliteLookup
+from apikeys.keys.status import Status, status_of
+from apikeys.metering.counter import CallCounter, pack_address
 from console.proxies import caller_address
 
-Headers = list[tuple[bytes, bytes]]  # names in lower case
-Reply = Callable[[bytes, bytes, bytes], None]  # status line's end, header lines, body
-
-TOKEN, AUTHORIZATION, FORWARDED = b"dashvector-auth-token", b"authorization", b"x-forwarded-for"
-STATUSES = {401: b"401 Unauthorized", 404: b"404 Not Found", 503: b"503 Service Unavailable"}
-MESSAGES = {
-    "missing": "Send an API key in the header dashvector-auth-token, or as Authorization: Bearer.",
-    "malformed": "This is not an API key. Check that it was copied whole, and that it is sent once.",
-    "unknown": "This API key is not known here.",
-    "deleted": "This API key was deleted, or its account is disabled. Create a new one in the console.",
-}
-TELL_SECONDS = 10  # a worker logs no oftener why it answers 503
+VERIFY = b"/verify"
+NO_DIGEST = bytes(32)  # of no key
+MAX_ADDRESS = 256  # bytes; more than any form of an address takes
+LOG_SECONDS = 10  # between two lines of one worker that say why it answers 503
 logger = logging.getLogger(__name__)
 
 
-class Refused(Exception):
-    """401, for the reason that is a key of MESSAGES."""
-
-
-def key_in(headers: Headers) -> str:
-    """The key that a call carries. Raises Refused."""
-    tokens, bearers = set(), set()
-    for name, value in headers:
-        if name == TOKEN:
-            tokens.add(value.strip())  # RFC 9110, 5.5: space around a value is none of it
-        elif name == AUTHORIZATION and value[:7].lower() == b"bearer ":
-            bearers.add(value[7:].strip())
-    tokens.discard(b"")
-    bearers.discard(b"")
-    sent = tokens or bearers
-    if not sent:
-        raise Refused("missing")
-    key = sent.pop().decode("latin-1")
-    if sent or not keyformat.well_formed(key):
-        raise Refused("malformed")
-    return key
+def path_of(target: bytes) -> bytes:
+    """The path of a call, whatever the form of its target."""
+    if not target.startswith(b"/"):  # RFC 9112, 3.2.2: the absolute form has to be accepted
+        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+    return target.partition(b"?")[0]
 
 
 class Gate:
-    """One for each worker, made after the fork."""
+    """One for each worker, created after the fork."""
 
-    def __init__(self) -> None:
-        self.lookup: Lookup
-        if settings.SQLITE_FILE:
-            self.lookup = SqliteLookup(settings.SQLITE_FILE)
-        else:
-            self.lookup = PostgresLookup(settings.postgres_conninfo(settings.DATABASES["default"]))
-        self.counter = CallCounter(settings.METERING_DIR)
-        self.digests = settings.VAULT.digests
-        self.proxies = settings.TRUSTED_PROXIES
-        self.told: float | None = None
+    def __init__(self, configuration: GateConfiguration) -> None:
+        self.configuration = configuration
+        database = configuration.database
+        self.lookup: Lookup = SqliteLookup(database) if isinstance(database, Path) else PostgresLookup(database)
+        self.counter = CallCounter(configuration.metering_dir)
+        self.digests = configuration.digests
+        self.packed_address = lru_cache(4096)(self.uncached_address)
+        self.logged_at: float | None = None
 
     def close(self) -> None:
         self.counter.close()
         self.lookup.close()
 
-    def caller(self, headers: Headers, peer: str) -> str:
-        """The caller's address: what a trusted proxy says of it, else the connection's."""
-        forwarded_for = b",".join(value for name, value in headers if name == FORWARDED).decode("latin-1")
-        return caller_address(peer, forwarded_for, self.proxies)
-
-    def tell(self, why: object) -> None:
-        """Log why calls are answered 503, now and then."""
-        now = time.monotonic()
-        if self.told is None or now - self.told > TELL_SECONDS:
-            self.told = now
-            logger.error("Calls are answered 503: %s", why)
-
-    def ask(self, path: bytes, headers: Headers, peer: str, reply: Reply) -> None:
+    def handle(self, call: Call, reply: Reply) -> None:
         """Answer a call, at once or when the database has answered."""
-        if not path.startswith(b"/"):  # RFC 9112, 3.2.2: the absolute form is to be accepted
-            path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
-        path = path.partition(b"?")[0]
-        if path == b"/metrics":
-            reply(b"200 OK", b"content-type: text/plain; version=0.0.4\r\n", metrics.render(settings.METERING_DIR))
-            return
-        if path != b"/verify" and not path.startswith(b"/verify/"):  # Envoy appends the path of the call
-            refuse(reply, 404, "Ask /verify.")
-            return
+        path = call.path if call.path == VERIFY else path_of(call.path)
+        if path == VERIFY or path.startswith(b"/verify/"):  # Envoy appends the path of the call
+            self.verify(call, reply)
+        elif path == b"/metrics":
+            reply(metrics.answer(self.configuration.metering_dir))
+        elif path == b"/healthz":
+            reply(policy.text(b"200 OK", "ok"))
+        elif path == b"/readyz":
+            self.lookup.find([NO_DIGEST], lambda result: reply(self.readiness(result)))
+        else:
+            reply(policy.failure(b"404 Not Found", "The gate answers at /verify."))
+
+    def verify(self, call: Call, reply: Reply) -> None:
         try:
-            key = key_in(headers)
-        except Refused as reason:
-            refuse_key(reply, str(reason))
+            key = policy.key_in(call.headers)
+        except policy.Refused as refused:
+            reply(policy.refuse(refused.status))
             return
+        self.lookup.find(self.digests("api-key", key), lambda result: reply(self.judge(call, result)))
 
-        def answer(found: Answer) -> None:
-            if found is None:
-                refuse_key(reply, "unknown")
-                return
+    def judge(self, call: Call, result: Result) -> Answer:
+        """The answer to a call whose key was looked up; counts the call."""
+        if isinstance(result, Found):
+            status = status_of(
+                deleted=result.deleted, disabled=result.disabled, expires_at=result.expires_at, now=time.time()
+            )
+            active = status is Status.ACTIVE
             try:
-                if isinstance(found, str):
-                    raise OSError(found)
-                self.counter.count(found.key_id, found.active, self.caller(headers, peer))
+                self.counter.count(result.key_id, active, self.caller(call))
             except OSError as error:
-                self.tell(error)
-                refuse(reply, 503, "Keys cannot be checked at the moment. Try again.", b"retry-after: 1\r\n")
-                return
-            if found.active:
-                key_id = found.key_id.hex()
-                key_id = f"{key_id[:8]}-{key_id[8:12]}-{key_id[12:16]}-{key_id[16:20]}-{key_id[20:]}"
-                reply(b"200 OK", f"x-account-id: {found.account_id}\r\nx-api-key-id: {key_id}\r\n".encode(), b"")
-            else:
-                refuse_key(reply, "deleted")
+                return self.unavailable(str(error))
+            return policy.accept(result.key_id, result.account_id) if active else policy.refuse(status)
+        if isinstance(result, Unavailable):
+            return self.unavailable(result.reason)
+        return policy.refuse(Status.UNKNOWN)
 
-        self.lookup.find(self.digests("api-key", key), answer)
+    def readiness(self, result: Result) -> Answer:
+        """Whether a call could be answered and counted; `result` is that of a look-up."""
+        problem = "the database cannot be queried" if isinstance(result, Unavailable) else ""
+        try:
+            self.counter.check()
+        except OSError:
+            problem = problem or "calls cannot be counted"
+        return policy.text(b"503 Service Unavailable", problem) if problem else policy.text(b"200 OK", "ok")
 
+    def caller(self, call: Call) -> bytes:
+        """The caller's address, packed."""
+        forwarded_for = b""
+        for name, value in call.headers:
+            if name == FORWARDED_FOR:
+                forwarded_for = value.rpartition(b",")[2]  # the rest may be forged, and must not fill the cache
+        return self.packed_address(call.peer, forwarded_for[:MAX_ADDRESS])
 
-def refuse(reply: Reply, status: int, message: str, headers: bytes = b"") -> None:
-    body = json.dumps({"request_id": str(uuid.uuid4()), "code": status, "message": message}).encode()
-    reply(STATUSES[status], b"content-type: application/json\r\n" + headers, body)
+    def uncached_address(self, peer: str, forwarded_for: bytes) -> bytes:
+        trusted = self.configuration.trusted_proxies
+        return pack_address(caller_address(peer, forwarded_for.decode("latin-1"), trusted))
 
-
-def refuse_key(reply: Reply, status: str) -> None:
-    headers = f"x-api-key-status: {status}\r\nwww-authenticate: Bearer\r\n".encode()
-    refuse(reply, 401, MESSAGES[status], headers)
+    def unavailable(self, reason: str, message: str = policy.UNAVAILABLE) -> Answer:
+        """503. The reason is logged now and then: a line for each call would fill the disk."""
+        now = time.monotonic()
+        if self.logged_at is None or now - self.logged_at > LOG_SECONDS:
+            self.logged_at = now
+            logger.error("Calls are answered 503: %s", reason)
+        return policy.unavailable(message)

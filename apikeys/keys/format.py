@@ -1,6 +1,6 @@
-"""The text of a key: `sk-`, 32 random base62 signs (190 bits), 6 base62 signs of the CRC-32 of all before.
+"""The text of a secret: `sk-`, 32 random base62 characters (190 bits), 6 base62 characters of the CRC-32 of both.
 
-The checksum lets scanners and the gate turn noise away without a look-up; it is no security.
+The checksum lets scanners and the gate reject noise without a look-up; it adds no security.
 """
 
 import secrets
@@ -14,7 +14,7 @@ CHECKSUM_LENGTH = 6
 LENGTH = len(PREFIX) + RANDOM_LENGTH + CHECKSUM_LENGTH
 
 
-PAIRS = [first + second for first in ALPHABET for second in ALPHABET]  # two digits at a time: the gate is busy
+PAIRS = [first + second for first in ALPHABET for second in ALPHABET]  # two digits at a time, for the gate's sake
 
 
 def checksum(body: str) -> str:
@@ -29,11 +29,11 @@ def new_secret() -> str:
 
 
 def well_formed(text: str) -> bool:
-    """Whether `text` can be a key at all."""
+    """Whether `text` has the form of a secret, checksum included."""
     body, check = text[:-CHECKSUM_LENGTH], text[-CHECKSUM_LENGTH:]
     return len(text) == LENGTH and text.isascii() and text.startswith(PREFIX) and check == checksum(body)
 
 
 def hint(secret: str) -> str:
-    """What may be shown of a key to tell it from others: 4 of its random signs and the last 4 of the checksum."""
+    """What lists show of a secret, to tell keys apart: 4 random characters, and the last 4 of the checksum."""
     return f"{secret[: len(PREFIX) + 4]}…{secret[-4:]}"

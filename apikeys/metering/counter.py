@@ -1,8 +1,8 @@
-"""Counting calls without a database write on each: every gate worker counts in a memory-mapped file of its own.
+"""Counting calls without a database write for each: every gate worker counts in a memory-mapped file of its own.
 
-A file holds a few seconds of calls. While its worker lives, the worker holds its lock; whoever gets the lock later
-(apikeys.metering.fold) may add the whole file to the database, once, and remove it. What a worker has counted is in the
-operating system's hands at once, so that kill -9 of it loses nothing. Free of Django, like the gate.
+A file covers a few seconds of calls. Its worker holds a lock on it while it counts; whoever gets the lock afterwards
+(apikeys.metering.fold) may add the whole file to the database, once, and remove it. A count is in the operating
+system's page cache at once, so `kill -9` of the worker loses nothing.
 """
 
 import fcntl
@@ -18,25 +18,25 @@ from ipaddress import IPv6Address
 from itertools import takewhile
 from pathlib import Path
 from struct import Struct
+from tempfile import TemporaryFile
 
 MAGIC = b"calls-1\0"
-SUFFIX = ".calls"
-RECORD = Struct("=16s3Q16s8x")  # key, accepted, refused, last call (Unix time), its address (as IPv6), unused
+SUFFIX, NEW_SUFFIX = ".calls", ".new"
+NAME_BYTES = 16  # random, in hexadecimal
+RECORD = Struct("=16s3Q16s8x")
 SLOT = RECORD.size
 WORDS = SLOT // 8
 SLOTS = 8192  # then the next file begins
 HOUR = 3600
 NO_KEY = NO_ADDRESS = bytes(16)
 
+# One key in one file: its id, accepted calls, refused calls, Unix time of the last accepted call (0 where there is
+# none), and the address that it came from (as IPv6).
+Record = tuple[bytes, int, int, int, bytes]
 
-# What one file says of one key: the key, accepted, refused, when (Unix time) the last accepted call came, 0 where there
-# is none, and its address.
-Calls = tuple[bytes, int, int, int, bytes]
 
-
-@lru_cache(4096)
-def packed(address: str) -> bytes:
-    """An IP address as 16 bytes; all zero where it is none."""
+def pack_address(address: str) -> bytes:
+    """An IP address as 16 bytes, IPv4 mapped into IPv6 (RFC 4291, 2.5.5.2); all zero where it is none."""
     for family, prefix in ((socket.AF_INET, bytes(10) + b"\xff\xff"), (socket.AF_INET6, b"")):
         try:
             return prefix + socket.inet_pton(family, address)
@@ -46,13 +46,14 @@ def packed(address: str) -> bytes:
 
 
 @lru_cache(4096)
-def unpacked(address: bytes) -> str:
-    ip = IPv6Address(address)
-    return "" if address == NO_ADDRESS else str(ip.ipv4_mapped or ip)
+def unpack_address(packed: bytes) -> str:
+    """The reverse of `pack_address`; empty where there is no address."""
+    ip = IPv6Address(packed)
+    return "" if packed == NO_ADDRESS else str(ip.ipv4_mapped or ip)
 
 
 class CallCounter:
-    """The writer: one for each gate worker, made after the fork."""
+    """The writer: one for each gate worker, created after the fork."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,19 +63,20 @@ class CallCounter:
         self.memory: mmap.mmap | None = None
         self.file = -1
 
-    def count(self, key_id: bytes, accepted: bool, address: str) -> None:
-        """Count one call of that key. Raises OSError where there is no room to (then the call must be refused)."""
+    def count(self, key_id: bytes, accepted: bool, address: bytes) -> None:
+        """Count one call of that key, from a packed address. Raises OSError where it cannot be counted; then the call
+        must be refused."""
         now = int(time.time())
         slot = self.slots.get(key_id)
         if slot is None or now // HOUR != self.hour:
             slot = self.new_slot(key_id, now // HOUR)
         word = slot * WORDS
         if accepted:
-            # One aligned store, so that no kill leaves half a number behind.
+            # One aligned store each, so that no kill leaves half a number behind.
             self.words[word + 2] += 1
             self.words[word + 4] = now
             start = slot * SLOT + 40
-            self.bytes[start : start + 16] = packed(address)
+            self.bytes[start : start + 16] = address
         else:
             self.words[word + 3] += 1
 
@@ -89,28 +91,33 @@ class CallCounter:
         return slot
 
     def open(self, hour: int) -> None:
-        """Begin the next file: under another name until it is locked and whole."""
-        path = self.folder / f"{secrets.token_hex(16)}{SUFFIX}"
-        making = path.with_suffix(".new")
-        self.file = os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        """Begin the next file, under another name until it is locked and complete."""
+        path = self.folder / f"{secrets.token_hex(NAME_BYTES)}{SUFFIX}"
+        unfinished = path.with_suffix(NEW_SUFFIX)
+        self.file = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX)
-            os.posix_fallocate(self.file, 0, SLOTS * SLOT)  # a full disk is an error here, not a signal later
+            os.posix_fallocate(self.file, 0, SLOTS * SLOT)  # a full disk is an error now, not a signal later
             self.memory = mmap.mmap(self.file, SLOTS * SLOT)
             self.bytes = memoryview(self.memory)
             self.words = self.bytes.cast("Q")
             self.bytes[: len(MAGIC)] = MAGIC
             self.words[1] = self.hour = hour
             self.words[2] = int(time.time())
-            making.rename(path)
+            unfinished.rename(path)
         except OSError:
             self.close()
             with suppress(OSError):
-                making.unlink()
+                unfinished.unlink()
             raise
 
+    def check(self) -> None:
+        """Raise OSError where there is no room for another file, or no right to create it."""
+        with TemporaryFile(dir=self.folder) as file:
+            os.posix_fallocate(file.fileno(), 0, SLOTS * SLOT)
+
     def close(self) -> None:
-        """End the file, if there is one: from here on it may be folded."""
+        """Finish the file, if there is one: from now on it may be folded."""
         self.slots.clear()
         self.hour = -1
         if self.memory is not None:
@@ -123,8 +130,8 @@ class CallCounter:
             self.file = -1
 
 
-def began_at(path: Path) -> int:
-    """When (Unix time) the first call of that file came; 0 where it is gone meanwhile."""
+def created_at(path: Path) -> int:
+    """When that file was begun (Unix time); 0 where it no longer exists."""
     try:
         with path.open("rb") as file:
             return int.from_bytes(file.read(24)[16:], sys.byteorder)
@@ -132,11 +139,11 @@ def began_at(path: Path) -> int:
         return 0
 
 
-def read_calls(data: bytes) -> tuple[int, list[Calls]]:
-    """What a file holds: its hour since the epoch, and a row a key. Raises ValueError where it is no such file."""
+def read_calls(data: bytes) -> tuple[int, list[Record]]:
+    """What a file holds: its hour (since the epoch) and its records. Raises ValueError where it is no such file."""
     if data[: len(MAGIC)] != MAGIC:
         raise ValueError("not a file of counted calls")
     if len(data) % SLOT:
-        raise ValueError("a file of counted calls that is cut off")
-    calls = RECORD.iter_unpack(memoryview(data)[SLOT:])
-    return int.from_bytes(data[8:16], sys.byteorder), list(takewhile(lambda one: one[0] != NO_KEY, calls))
+        raise ValueError("truncated")
+    records = RECORD.iter_unpack(memoryview(data)[SLOT:])
+    return int.from_bytes(data[8:16], sys.byteorder), list(takewhile(lambda record: record[0] != NO_KEY, records))

@@ -1,151 +1,136 @@
-"""Adding what the gate's workers have counted to the database, each file once."""
+"""Folding: what the gate's workers have counted is added to the database, each file once, and removed."""
 
 import fcntl
 import logging
 import os
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, Protocol
 
-from django.conf import settings
-from django.db import connection, transaction
-from django.utils import timezone
-
-from apikeys.metering.counter import HOUR, SUFFIX, Calls, read_calls, unpacked
-from apikeys.usage.models import FoldedFile
+from apikeys.metering.counter import HOUR, NAME_BYTES, NEW_SUFFIX, SUFFIX, Record, read_calls, unpack_address
 
 logger = logging.getLogger(__name__)
 
-NAME_LENGTH = FoldedFile._meta.get_field("name").max_length or 0
-TOGETHER = 8  # files: calls of one key in several are one row, and SQLite is locked for two tenths of a second
-REMEMBERED = timedelta(days=7)  # a removal that a power failure undid is not folded again
-
-# One row a key and hour. Its last call moves at most once a minute.
-ADD = """
-    INSERT INTO apikeys_usage (key_id, hour, accepted, refused, last_call_at, last_call_from)
-    {calls}
-    ON CONFLICT (key_id, hour) DO UPDATE SET
-    accepted = apikeys_usage.accepted + EXCLUDED.accepted,
-    refused = apikeys_usage.refused + EXCLUDED.refused,
-    last_call_from = CASE WHEN {later} THEN EXCLUDED.last_call_from ELSE apikeys_usage.last_call_from END,
-    last_call_at = CASE WHEN {later} THEN EXCLUDED.last_call_at ELSE apikeys_usage.last_call_at END
-"""
-DIALECT = {
-    "sqlite": {  # a row at a time
-        "calls": "VALUES (%s, %s, %s, %s, %s, %s)",
-        "later": "unixepoch(EXCLUDED.last_call_at) - coalesce(unixepoch(apikeys_usage.last_call_at), 0) >= 60",
-    },
-    "postgresql": {  # all in one statement, an array a column: a fifth of the time
-        "calls": "SELECT * FROM unnest("
-        "%s::uuid[], %s::timestamptz[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::inet[])",
-        "later": "EXCLUDED.last_call_at - coalesce(apikeys_usage.last_call_at, to_timestamp(0)) >= '1 minute'",
-    },
-}
+BATCH = 8  # files in one transaction: a key in several is written once, and SQLite stays locked for at most 0.2 s
+REMEMBERED = timedelta(days=7)  # a file whose removal was undone by a power failure is not added again
+MAX_CALLS = 1 << 40  # of one key in one file; more is a damaged file
 
 
-def fold_all() -> int:
-    """Fold every file whose worker has closed it or is dead; how many. Raises DatabaseError, and then nothing of the
-    files at hand is in the database. A file that cannot be read stays, and is logged each time."""
-    paths = sorted(settings.METERING_DIR.glob(f"*{SUFFIX}"))
-    folded = sum(fold(paths[start : start + TOGETHER]) for start in range(0, len(paths), TOGETHER))
-    for path in settings.METERING_DIR.glob("*.new"):  # of a worker that was killed before it could count
+class KeyHour(NamedTuple):
+    """The calls of one key in one hour, as far as they were counted."""
+
+    key_id: bytes
+    hour: int  # Unix time of its start
+    accepted: int
+    refused: int
+    last_at: int | None  # Unix time of the last accepted call
+    last_from: str | None  # its address
+
+
+class Store(Protocol):
+    """The database that calls are added to. Each method may raise the database's errors."""
+
+    def unknown(self, names: list[str]) -> list[str]:
+        """Those of these files that were not added yet."""
+
+    def add(self, names: list[str], sums: list[KeyHour]) -> None:
+        """Add the calls of the files of these names, and remember the names, all in one transaction."""
+
+    def forget(self, age: timedelta) -> None:
+        """Forget the names of files that were added longer ago than that."""
+
+
+class CountedFile(NamedTuple):
+    """A file that nobody else counts in or folds, for as long as its lock is held."""
+
+    path: Path
+    hour: int  # since the epoch
+    records: list[Record]
+
+
+def fold_all(folder: Path, store: Store) -> int:
+    """Fold every file whose worker has finished it or is dead; how many were added.
+
+    Where the database raises, nothing of the batch was added, and its files stay. A file that cannot be read stays,
+    and is logged each time; a damaged one is renamed to `.bad`.
+    """
+    paths = sorted(folder.glob(f"*{SUFFIX}"))
+    added = sum(fold(paths[start : start + BATCH], store) for start in range(0, len(paths), BATCH))
+    for path in folder.glob(f"*{NEW_SUFFIX}"):  # its worker was killed before it could count
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > HOUR:
                 path.unlink()
-    FoldedFile.objects.filter(folded_at__lt=timezone.now() - REMEMBERED).delete()
-    return folded
+    store.forget(REMEMBERED)
+    return added
 
 
-def fold(paths: list[Path]) -> int:
-    """Fold in one transaction what of these files can be; how many."""
+def fold(paths: Iterable[Path], store: Store) -> int:
+    """Add one batch of files; how many were added."""
     with ExitStack() as locks:
-        files = {path: calls for path in paths if (calls := taken(path, locks))}
-        with transaction.atomic(durable=True):
-            new = [path for path in files if FoldedFile.objects.get_or_create(name=path.stem)[1]]
-            if rows := rows_of([files[path] for path in new]):
-                add(rows)
-        for path in files:
+        files = [file for path in paths if (file := lock_and_read(path, locks))]
+        new = set(store.unknown([file.path.stem for file in files]))
+        if new:
+            store.add(sorted(new), sum_up(file for file in files if file.path.stem in new))
+        for file in files:
             try:
-                path.unlink()
+                file.path.unlink()
             except OSError as error:
-                logger.error("%s is counted and cannot be removed: %s", path, error)
+                logger.error("%s was added to the database and cannot be removed: %s", file.path, error)
     return len(new)
 
 
-def taken(path: Path, locks: ExitStack) -> tuple[int, list[Calls]] | None:
-    """The hour and the calls of a file, and its lock; None where it is another's, gone or damaged."""
+def lock_and_read(path: Path, locks: ExitStack) -> CountedFile | None:
+    """The file, locked until `locks` is closed; None where it is in use, removed, unreadable or damaged."""
     try:
-        file = os.open(path, os.O_RDWR)
-        locks.callback(os.close, file)
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = os.open(path, os.O_RDWR)
+        locks.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not path.exists():
-            return None  # another process was faster
-        data = os.pread(file, os.fstat(file).st_size, 0)
+            return None  # folded by another process between the two lines above
+        data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
         try:
-            hour, calls = read_calls(data)
-            # What the database would not take would stop the files that this one is folded with.
-            for moment in (hour * HOUR, *(last_at for _, _, _, last_at, _ in calls)):
-                as_stored(moment)
-            if len(path.stem) > NAME_LENGTH or any((accepted | refused) >> 40 for _, accepted, refused, _, _ in calls):
-                raise ValueError("its name or a number in it is too large")
-        except (ValueError, OverflowError, OSError) as error:
-            logger.error("%s is not a file of counted calls (%s); it is set aside as .bad", path, error)
+            hour, records = read_calls(data)
+            validate(path, hour, records)
+        except ValueError as error:
+            logger.error("%s is not a file of counted calls (%s); it is renamed to .bad", path, error)
             path.rename(path.with_suffix(".bad"))
             return None
     except (BlockingIOError, FileNotFoundError):
-        return None  # its worker lives and counts in it; or another process was faster
+        return None  # its worker is counting in it, or another process has folded it
     except OSError as error:
-        logger.error("Calls in %s wait to be counted, it cannot be read: %s", path, error)
+        logger.error("The calls in %s are not counted yet, it cannot be read: %s", path, error)
         return None
-    return hour, calls
+    return CountedFile(path, hour, records)
 
 
-Row = tuple[str, str, int, int, str | None, str | None]
+def validate(path: Path, hour: int, records: list[Record]) -> None:
+    """Raise ValueError for what the database would refuse: it would stop the whole batch."""
+    if len(path.stem) > 2 * NAME_BYTES:
+        raise ValueError("its name is too long")
+    if any((accepted | refused) >= MAX_CALLS for _, accepted, refused, _, _ in records):
+        raise ValueError("a number in it is too large")
+    try:
+        for moment in (hour * HOUR, *(last_at for _, _, _, last_at, _ in records)):
+            datetime.fromtimestamp(moment, UTC)
+    except (OverflowError, OSError) as error:
+        raise ValueError(f"a time in it is out of range: {error}") from error
 
 
-def rows_of(files: list[tuple[int, list[Calls]]]) -> list[Row]:
-    """One row of Usage a key and hour."""
+def sum_up(files: Iterable[CountedFile]) -> list[KeyHour]:
+    """One sum for each key and hour, ordered: neighbours in the database are written together, and every process locks
+    rows in the same order."""
     sums: dict[tuple[int, bytes], tuple[int, int, int, bytes]] = {}
-    for hour, calls in files:
-        for key_id, accepted, refused, last_at, last_from in calls:
-            before = sums.get((hour, key_id))
-            if before:
+    for _, hour, records in files:
+        for key_id, accepted, refused, last_at, last_from in records:
+            if before := sums.get((hour, key_id)):
                 last_at, last_from = max((last_at, last_from), before[2:])
                 accepted, refused = accepted + before[0], refused + before[1]
             sums[hour, key_id] = accepted, refused, last_at, last_from
     return [
-        (
-            key_id.hex(),
-            as_stored(hour * HOUR),
-            accepted,
-            refused,
-            as_stored(last_at) if last_at else None,
-            unpacked(last_from) or None,
-        )
-        # in order: neighbours in the database are written together, and locked in one order
+        KeyHour(key_id, hour * HOUR, accepted, refused, last_at or None, unpack_address(last_from) or None)
         for (hour, key_id), (accepted, refused, last_at, last_from) in sorted(sums.items(), key=itemgetter(0))
     ]
-
-
-def add(rows: list[Row]) -> None:
-    add_rows = ADD.format(**DIALECT[connection.vendor])
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute(add_rows, [array(column) for column in zip(*rows, strict=True)])
-        else:
-            cursor.executemany(add_rows, rows)
-
-
-@lru_cache(64)
-def as_stored(seconds: int) -> str:
-    """A Unix time as the database takes it."""
-    return str(connection.ops.adapt_datetimefield_value(datetime.fromtimestamp(seconds, UTC)))
-
-
-def array(values: tuple[Any, ...]) -> str:
-    """Numbers, times and addresses as an array of PostgreSQL."""
-    return "{" + ",".join("NULL" if value is None else f'"{value}"' for value in values) + "}"

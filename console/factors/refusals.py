@@ -33,7 +33,7 @@ MESSAGES = {
     ),
     Reason.DAMAGED: _(
         "Your authenticator cannot be checked: its stored data was modified outside the console. Use a recovery code, "
-        "replace the authenticator, and tell your operator."
+        "replace the authenticator, and contact your operator."
     ),
     Reason.ENROLLED_ELSEWHERE: _("An authenticator was enrolled in another window. Log on with that one."),
     Reason.WRONG_PASSWORD: _("The password is incorrect."),

@@ -11,8 +11,9 @@ from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from console.access import client_address, next_path
+from console.access import next_path
 from console.logs import SECRET
+from console.origin import client_address
 from console.security import guessed_too_often, record_lockout, record_refused_password, submitted_name
 from console.sessions import store as sessions
 

@@ -7,11 +7,12 @@ from django.http import HttpRequest, HttpResponse
 from django.views.generic import View
 from django.views.generic.base import TemplateResponseMixin
 
-from console.access import client_address, user_of
+from console.access import user_of
 from console.factors.authentication import authenticate
 from console.factors.forms import ReauthenticationForm, SecurityForm
 from console.factors.models import Factor
 from console.factors.refusals import AuthenticationRefused, PasswordRefused, Reason
+from console.origin import client_address
 from console.security import guessed_too_often, record_lockout, record_refused_password
 
 

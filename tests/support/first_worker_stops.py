@@ -1,15 +1,17 @@
-"""The gate's configuration of gunicorn, with a first worker that is told to stop at the moment of its fork."""
+"""The gate's configuration of gunicorn, with a first worker that is sent SIGTERM at the moment of its fork."""
 
 import os
 import signal
+from pathlib import Path
 
 from apikeys.gate.gunicorn_conf import *  # noqa: F403
-from console.settings import DATA_DIR
+
+FIRST = Path(os.environ["CONSOLE_DATA_DIR"]) / "first"
 
 
 def stop_the_first() -> None:
-    if not (DATA_DIR / "first").exists():
-        (DATA_DIR / "first").write_text(str(os.getpid()))
+    if not FIRST.exists():
+        FIRST.write_text(str(os.getpid()))
         os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -11,22 +11,23 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
-from unittest import mock
 
+from django.conf import settings
 from django.db import connection
-from django.test import override_settings
 
-from apikeys.gate import app as gate_of_the_product
+from apikeys.gate import app as gate
+from apikeys.gate import call, metrics
+from apikeys.gate.configuration import GateConfiguration
 from apikeys.metering.fold import fold_all
-from apikeys.models import ApiKey
-from console import settings
+from apikeys.models import ApiKey, Usage
+from apikeys.usage.store import UsageStore
 from console.models import User
 from console.proxies import TrustedProxies
-from tests.support.person import wait_for
 from tests.support.servers import ROOT, free_port
+from tests.support.waiting import wait_for
 
 
 def database_url() -> str:
@@ -40,6 +41,17 @@ def database_url() -> str:
 def new_key() -> tuple[ApiKey, str]:
     """A key of an account of its own."""
     return ApiKey.objects.issue(User.objects.create(username=uuid.uuid4().hex), uuid.uuid4())
+
+
+def counted(key: ApiKey) -> tuple[int, int]:
+    """The accepted and the refused calls of that key in the database."""
+    rows = Usage.objects.filter(key=key).values_list("accepted", "refused")
+    return sum(row[0] for row in rows), sum(row[1] for row in rows)
+
+
+def fold_files(folder: Path) -> int:
+    """Add the finished files of that folder to the database; how many there were."""
+    return fold_all(folder, UsageStore())
 
 
 @contextmanager
@@ -109,7 +121,7 @@ class Gate:
 
     def __enter__(self) -> Self:
         command = ["-m", "gunicorn", "-c", f"python:{self.configuration}", "-b", f"{self.host}:{self.port}"]
-        self.master = self.start(*command, "apikeys.gate.app:Gate")
+        self.master = self.start(*command, "apikeys.gate.main:gate")
         self.meter = self.start("manage.py", "meter")
         wait_for(lambda: self.answers() and len(self.workers()) == int(self.environment["GATE_WORKERS"]))
         return self
@@ -166,46 +178,45 @@ class Gate:
         return self.ask(b"dashvector-auth-token: " + secret.encode())[0]
 
 
-class GateHere:
-    """The same, asked within the test's own process, as apikeys.gate.worker asks for each call."""
+class GateInProcess:
+    """The same within the test's own process, asked as apikeys.gate.http asks for each call."""
 
     def __init__(self, folder: Path, TRUSTED_PROXIES: str = "") -> None:
-        self.settings: dict[str, object] = {
-            "METERING_DIR": folder / "metering",
-            "TRUSTED_PROXIES": TrustedProxies.parse(TRUSTED_PROXIES),
-            "DATABASES": {"default": connection.settings_dict},
-            "SQLITE_FILE": Path(connection.settings_dict["NAME"]) if connection.vendor == "sqlite" else None,
-        }
+        self.configuration = GateConfiguration(
+            database=Path(connection.settings_dict["NAME"]) if connection.vendor == "sqlite" else database_url(),
+            digests=settings.VAULT.digests,
+            trusted_proxies=TrustedProxies.parse(TRUSTED_PROXIES),
+            metering_dir=folder / "metering",
+            metering_seconds=0.1,
+            max_connections=100,
+        )
 
     def __enter__(self) -> Self:
-        self.patch = ExitStack()
-        self.patch.enter_context(override_settings(METERING_DIR=self.settings["METERING_DIR"]))
-        for name, value in self.settings.items():
-            self.patch.enter_context(mock.patch.object(settings, name, value))
-        self.runner = self.patch.enter_context(asyncio.Runner())
-        self.gate = gate_of_the_product.Gate()
+        self.runner = asyncio.Runner()
+        self.gate = gate.Gate(self.configuration)
         self.runner.run(asyncio.wait_for(self.gate.lookup.open(), 15))
         return self
 
     def __exit__(self, *args: object) -> None:
         self.gate.close()
-        self.patch.close()
+        self.runner.close()
 
-    def ask(self, *headers: bytes, method: bytes = b"GET", path: bytes = b"/verify") -> Answer:
+    def ask(self, *headers: bytes, method: bytes = b"GET", path: bytes = b"/verify", peer: str = "127.0.0.1") -> Answer:
         sent = [(name.lower(), value.lstrip()) for name, _, value in (header.partition(b":") for header in headers)]
 
-        async def asked() -> tuple[bytes, bytes, bytes]:
+        async def asked() -> call.Answer:
             reply = asyncio.get_running_loop().create_future()
-            self.gate.ask(path, sent, "127.0.0.1", lambda *parts: reply.set_result(parts))
-            parts: tuple[bytes, bytes, bytes] = await asyncio.wait_for(reply, 15)
-            return parts
+            self.gate.handle(call.Call(path, sent, peer), reply.set_result)
+            answer: call.Answer = await asyncio.wait_for(reply, 15)
+            return answer
 
-        status, lines, body = self.runner.run(asked())
-        assert status in {b"200 OK", *gate_of_the_product.STATUSES.values()}
-        if status == b"200 OK":
+        answer = self.runner.run(asked())
+        assert answer.label in metrics.LABELS
+        if answer.status == b"200 OK":
             self.gate.counter.close()
-            fold_all()
-        return int(status.split()[0]), dict(line.split(": ", 1) for line in lines.decode().splitlines()), body
+            fold_files(self.configuration.metering_dir)
+        lines = dict(line.split(": ", 1) for line in answer.headers.decode().splitlines())
+        return int(answer.status[:3]), lines, answer.body
 
 
 class Callers:

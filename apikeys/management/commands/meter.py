@@ -2,24 +2,27 @@
 
 import os
 from argparse import ArgumentParser
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from apikeys.metering.fold import fold_all
+from apikeys.usage.store import UsageStore
 from console.background import repeat
 
 
 class Command(BaseCommand):
-    help = "Adds what the gate's workers on this machine have counted to the database, every few seconds."
+    help = "Adds the calls that the gate on this machine has counted to the database, every few seconds."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--once", action="store_true", help="only what is there now")
+        parser.add_argument("--once", action="store_true", help="add what is there now, and end")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        fold = partial(fold_all, settings.METERING_DIR, UsageStore())
         if options["once"]:
-            self.stdout.write(f"{fold_all()} files folded")
+            self.stdout.write(f"{fold()} files folded")
             return
-        os.nice(10)  # calls come first; what is counted can wait
-        repeat(fold_all, settings.METERING_SECONDS, "Calls wait to be counted, the database cannot be written")
+        os.nice(10)  # answering calls comes first
+        repeat(fold, settings.METERING_SECONDS, "Counted calls cannot be added to the database yet")

@@ -1,0 +1,29 @@
+"""A call and its answer: what the gate's policy and its HTTP have in common."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+TOKEN, AUTHORIZATION, FORWARDED_FOR = b"dashvector-auth-token", b"authorization", b"x-forwarded-for"
+Headers = list[tuple[bytes, bytes]]  # names in lower case
+
+
+@dataclass(slots=True)
+class Call:
+    path: bytes  # as it was sent
+    headers: Headers
+    peer: str  # the address at the other end of the connection, "unix" for a Unix socket
+    keep_alive: bool = True
+    is_head: bool = False  # whose answer has no body
+    too_large: bool = False  # its headers are, and are not kept
+    began_at: float = 0.0  # when the gate began to answer it (time.perf_counter)
+
+
+@dataclass(slots=True)
+class Answer:
+    status: bytes  # b"200 OK"
+    headers: bytes  # whole lines
+    body: bytes
+    label: str  # in the metrics; one of apikeys.gate.metrics.LABELS
+
+
+Reply = Callable[[Answer], None]

@@ -1,0 +1,21 @@
+"""The gate as gunicorn runs it: put together from the environment, and nowhere else."""
+
+from apikeys.gate.app import Gate
+from apikeys.gate.configuration import GateConfiguration
+from console import environment
+from console.vault import Vault
+
+
+def gate() -> Gate:
+    """gunicorn's application; a worker calls it once, after the fork."""
+    found = environment.read_or_exit()
+    return Gate(
+        GateConfiguration(
+            database=found.sqlite_file or found.postgres_conninfo,
+            digests=Vault(found.vault_keys, found.digest_keys).digests,
+            trusted_proxies=found.trusted_proxies,
+            metering_dir=found.metering_dir,
+            metering_seconds=found.metering_seconds,
+            max_connections=found.gate_max_connections,
+        )
+    )

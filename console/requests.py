@@ -1,0 +1,45 @@
+"""What every request gets: an id, a line in the log, and the headers that every response has."""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+
+from console.logs import PROBES, request_id, scrubbed
+from console.origin import client_address
+
+logger = logging.getLogger(__name__)
+
+
+class RequestMiddleware:
+    """The outermost: gives a request its id, logs its response, and adds the headers that every response has. It
+    removes keys from where none belong, so that nothing behind it stores one."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        token, began = request_id.set(uuid.uuid4().hex), time.monotonic()
+        for name in ("HTTP_USER_AGENT", "QUERY_STRING"):
+            request.META[name] = scrubbed(request.META.get(name, ""))
+        try:
+            response = self.get_response(request)
+            response.headers["X-Request-Id"] = request_id.get()
+            response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+            response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
+            response.headers.setdefault("X-Frame-Options", "DENY")
+            response.headers.setdefault("Cache-Control", "no-store")
+            fields = {
+                "method": request.method,
+                "path": request.path,
+                "status": response.status_code,
+                "ms": round((time.monotonic() - began) * 1000, 1),
+                "address": client_address(request),
+            }
+            if request.path not in PROBES or response.status_code != 200:
+                logger.info("answered", extra={"fields": fields})
+            return response
+        finally:
+            request_id.reset(token)
