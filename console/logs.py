@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 SECRET = re.compile(r"sk-[0-9A-Za-z]{8,}")  # a key or a part of one, wherever it was put by mistake
 INVITATION = re.compile(r"(/invitation/\d+/)[^/\"\s]+")
+PROBES = {"/healthz", "/readyz"}  # asked every few seconds: an answer of 200 is not logged
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
-from psycopg.conninfo import make_conninfo
 
 from console import environment, logs
 from console.vault import Vault
@@ -45,6 +44,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "console.requests.RequestMiddleware",
+    "console.health.any_host",
     "csp.middleware.CSPMiddleware",  # before whatever may refuse: the pages of errors have its nonce
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -78,8 +78,6 @@ TEMPLATES = [
     },
 ]
 
-
-POSTGRES_NAMES = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password", "NAME": "dbname"}
 SQLITE_FILE = ENVIRONMENT.sqlite_file
 DATABASE: dict[str, Any]
 if SQLITE_FILE:
@@ -95,17 +93,16 @@ if SQLITE_FILE:
     }
 else:
     DATABASE = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": dict(ENVIRONMENT.database.postgres)}
-    for key, name in POSTGRES_NAMES.items():
+    for key, name in [
+        ("NAME", "dbname"),
+        ("HOST", "host"),
+        ("PORT", "port"),
+        ("USER", "user"),
+        ("PASSWORD", "password"),
+    ]:
         DATABASE[key] = DATABASE["OPTIONS"].pop(name, "")
 # A connection lives as long as its thread; opening one for each request costs PostgreSQL a factor of ten.
 DATABASES = {"default": DATABASE | {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}}
-
-
-def postgres_conninfo(database: dict[str, Any]) -> str:
-    """The same database for a driver without Django, as libpq takes it."""
-    parameters = {name: database[key] for key, name in POSTGRES_NAMES.items() if database.get(key)}
-    return make_conninfo("", **database.get("OPTIONS", {}) | parameters)
-
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -208,7 +205,6 @@ STORAGES = {
 LOGGING = logs.CONFIG
 
 TRUSTED_PROXIES = ENVIRONMENT.trusted_proxies
-GATE_MAX_CONNECTIONS = ENVIRONMENT.gate_max_connections
 METERING_DIR = ENVIRONMENT.metering_dir
 METERING_SECONDS = ENVIRONMENT.metering_seconds
 
