@@ -5,22 +5,30 @@ import signal
 import threading
 from collections.abc import Callable
 
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 8
 
 
 def repeat(work: Callable[[], object], seconds: float, failed: str) -> None:
     """Do `work` every so many seconds until SIGTERM or SIGINT, and then once more. While the database cannot be used,
     `failed` is logged and the work tried again."""
     stop = threading.Event()
+
+    def end(*args: object) -> None:
+        stop.set()
+        signal.alarm(STOP_SECONDS)  # ends the process, whatever it waits for by then
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
     stopped = False
     while not stopped:
         stopped = stop.wait(seconds)
         try:
             work()
-        except DatabaseError as error:
+        except Error as error:
             logger.warning("%s: %s", failed, error)
-            connection.close()
+        finally:
+            connection.close()  # on a new one it is known soonest that a database does not answer
