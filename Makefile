@@ -6,7 +6,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --upgrade --generate-hash
 	--no-emit-index-url --no-emit-find-links pyproject.toml
 SBOM = sbom.json
 
-.PHONY: help run test check fix lint mutants bench revocation lock sbom
+.PHONY: help run test check fix lint mutants bench revocation picture lock sbom
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -38,6 +38,9 @@ bench: .venv-bench/ready ## measure the gate beside other programs (needs wrk; P
 
 revocation: .venv/dev ## delete 1,000 keys under load: is a deleted key ever accepted?
 	@exec .venv/bin/python -m bench.revocation
+
+picture: .venv/dev ## renew docs/console.png from the product as it is (needs Chromium)
+	@exec .venv/bin/python -m docs.picture
 
 lock: .venv/dev ## renew the pinned requirements from pyproject.toml, with the newest versions that fit
 	$(COMPILE) -o requirements.txt

@@ -18,8 +18,8 @@ from django.db import connection
 from tests.support.postgres import postgres, postgres_folder
 
 
-def measure_here(deletions: int) -> int:
-    """On the database that the environment names, in a test database of its own."""
+def measure_one(deletions: int) -> int:
+    """On the database server of the environment, in a test database."""
     django.setup()
     from tests.support.revocation import measure  # which needs the models
 
@@ -36,12 +36,12 @@ def measure_here(deletions: int) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--deletions", type=int, default=1000)
-    parser.add_argument("--here", action="store_true", help="only on the database that DATABASE_URL names")
+    parser.add_argument("--one", action="store_true", help="measure only on the database of DATABASE_URL")
     words = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.support.settings")
-    if words.here:
-        return measure_here(words.deletions)
-    command = [sys.executable, "-m", "bench.revocation", "--here", "--deletions", str(words.deletions)]
+    if words.one:
+        return measure_one(words.deletions)
+    command = [sys.executable, "-m", "bench.revocation", "--one", "--deletions", str(words.deletions)]
     leaked = subprocess.run(command).returncode
     programs = postgres_folder()
     if programs is None:

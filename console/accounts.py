@@ -1,14 +1,44 @@
 """Who you are: root accounts and their RAM users."""
 
+import unicodedata
 from collections.abc import Callable
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from console.permanent import permanent
+
+U = TypeVar("U", bound="User")
+
+
+def folded(name: str) -> str:
+    """`name` as user names are compared, whatever their case (Unicode Standard Annex #15, NFKC; full case folding).
+
+    Computed here: SQLite's LOWER() knows ASCII alone, and PostgreSQL's depends on the database's locale."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+class Users(UserManager[U]):
+    use_in_migrations = False
+
+    def named(self, name: str) -> U | None:
+        """The user of that name in any case. Of twins (see fold_names) the one that is spelled exactly so, else the
+        oldest."""
+        if "\0" in name:  # which PostgreSQL fails on
+            return None
+        found = self.filter(Q(username=name) | Q(folded_name=folded(name)))
+        return min(found, key=lambda user: user.username != name, default=None)
+
+    def get_by_natural_key(self, username: str | None) -> U:
+        """What Django's log-on and commands look a user up by. Raises DoesNotExist."""
+        user = self.named(username or "")
+        if user is None:
+            raise self.model.DoesNotExist
+        return user
 
 
 @permanent
@@ -17,6 +47,7 @@ class User(AbstractUser):
 
     first_name = None  # type: ignore[assignment]
     last_name = None  # type: ignore[assignment]
+    folded_name = models.CharField(max_length=300, null=True, editable=False)  # NULL for the younger of two twins
     account = models.ForeignKey(
         "self",
         on_delete=models.PROTECT,
@@ -31,8 +62,11 @@ class User(AbstractUser):
     max_active_keys = models.PositiveSmallIntegerField(_("maximum active keys"), null=True, blank=True)
     max_keys_a_day = models.PositiveSmallIntegerField(_("maximum keys created per day"), null=True, blank=True)
 
-    objects: ClassVar[UserManager[Self]] = UserManager()
+    objects: ClassVar[Users[Self]] = Users()
     is_verified: Callable[[], bool]  # put on request.user by django-otp's middleware
+
+    class Meta(AbstractUser.Meta):
+        constraints = [models.UniqueConstraint(fields=["folded_name"], name="one_user_a_name")]
 
     @property
     def is_root_account(self) -> bool:
@@ -48,10 +82,37 @@ class User(AbstractUser):
         """False where the user, or its root account, is disabled."""
         return self.is_active and self.root.is_active
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self._state.adding:
+            self.folded_name = folded(self.username)
+        super().save(*args, **kwargs)
+
     def clean(self) -> None:
         super().clean()
+        if self._state.adding:
+            self.clean_name()
         if self.account is not None and (self.account == self or not self.account.is_root_account):
             raise ValidationError({"account": _("Choose a root account. A RAM user cannot have RAM users of its own.")})
+
+    def clean_name(self) -> None:
+        """Raises ValidationError where another user has this name in whatever case."""
+        others = User.objects.exclude(pk=self.pk).filter(folded_name=folded(self.username))
+        if other := others.first():
+            message = _("A user named %(name)s already exists. User names are not case-sensitive.")
+            raise ValidationError({"username": ValidationError(message, "unique", {"name": other.username})})
+
+
+def fold_names(users: "models.Manager[Any]") -> list[tuple[str, str]]:
+    """Give each user without a folded name its own, unless an older user has it. The pairs that are left, by their
+    names, the older user's first: twins, created by a version that told names apart by case."""
+    twins = []
+    for user in users.filter(folded_name=None).order_by("pk"):
+        name = folded(user.username)
+        if older := users.filter(folded_name=name).first():
+            twins.append((older.username, user.username))
+        else:
+            users.filter(pk=user.pk).update(folded_name=name)
+    return twins
 
 
 def lock(account: User) -> User:

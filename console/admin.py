@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from console.access import user_of
-from console.accounts import User, lock
+from console.accounts import User, folded, lock
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.operators import invite, lift_lockout, reset_factors, set_active
@@ -57,7 +57,7 @@ class UserAdmin(OperatorsAdmin):
     """Accounts and RAM users. An operator never sets a password: a new user gets a link."""
 
     list_display = ("username", "account", "email", "is_active", "is_staff", "last_login")
-    search_fields = ("username", "email")
+    search_fields = ("username", "folded_name", "email")
     actions = ("invite_again", "reset_factors", "lift_lockout", "disable", "enable")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -65,6 +65,12 @@ class UserAdmin(OperatorsAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return user_of(request).is_staff
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[User], search_term: str
+    ) -> tuple[QuerySet[User], bool]:
+        """Whatever the case: SQLite alone knows that of ASCII only."""
+        return super().get_search_results(request, queryset, folded(search_term))
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:

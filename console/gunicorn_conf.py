@@ -19,6 +19,10 @@ control_socket_disable = True
 # Whose X-Forwarded-Proto is believed; a Unix socket's is in any case.
 forwarded_allow_ips = ",".join(ENVIRONMENT.trusted_proxies.as_seen())
 logconfig_dict = logs.CONFIG
+TWINS = (
+    "The user names %s and %s differ only in case. Each user has to log on with the exact name. To change one, run "
+    "`manage.py renameuser NAME NEW_NAME`."
+)
 
 
 STATEMENT_SECONDS = 3  # somebody waits for the page
@@ -46,6 +50,21 @@ def on_starting(server: Any) -> None:
         raise SystemExit(str(error)) from error
     finally:
         connection.close()  # before the workers are forked
+
+
+def when_ready(server: Any) -> None:
+    """Report user names that differ in case alone."""
+    from django.db import DatabaseError, connection
+
+    from console.accounts import User, fold_names
+
+    try:
+        for names in fold_names(User.objects):
+            server.log.warning(TWINS, *names)
+    except DatabaseError as error:
+        server.log.warning("User names are not checked, the database cannot be asked: %s", error)
+    finally:
+        connection.close()
 
 
 TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)

@@ -10,10 +10,11 @@ from django.db.models import Q
 from django.dispatch import Signal
 from django.urls import reverse
 
-from console.accounts import User, lock
+from console.accounts import User, fold_names, folded, lock
 from console.factors.models import Authenticator, RecoveryCodes, delete_in_order
 from console.ledger.kinds import Kind
 from console.ledger.record import record
+from console.security import counted_name
 from console.sessions.store import Session
 
 activity_changed = Signal()  # `user` was enabled or disabled; sent within the transaction of the change
@@ -41,6 +42,20 @@ def invite(user: User) -> str:
         record(Kind.INVITED, user, user=user.username)
     path = reverse("console:invitation", args=[user.pk, default_token_generator.make_token(user)])
     return f"{settings.CONSOLE_URL}{path}"
+
+
+def rename(user: User, name: str) -> None:
+    """Change the name that the user logs on with. Earlier rows of the ledger keep the old one. Raises
+    ValidationError."""
+    with transaction.atomic():
+        lock(user.root)
+        earlier, user.username = user.username, name
+        user.full_clean()
+        user.clean_name()
+        user.folded_name = folded(user.username)
+        user.save(update_fields=["username", "folded_name"])
+        record(Kind.RENAMED, user, user=user.username, earlier=earlier)
+        fold_names(User.objects)  # a twin of the earlier name is alone now
 
 
 def set_active(user: User, active: bool) -> None:
@@ -74,7 +89,7 @@ def lift_lockout(user: User) -> None:
     """Allow passwords and codes to be tried again at once."""
     with transaction.atomic():
         lock(user.root)
-        lifted = AccessAttempt.objects.filter(username=user.username).delete()[0]
+        lifted = AccessAttempt.objects.filter(username=counted_name(user.username)).delete()[0]
         for factors in (Authenticator.objects, RecoveryCodes.objects):
             throttled = factors.filter(user=user, throttling_failure_count__gt=0)
             lifted += throttled.update(throttling_failure_timestamp=None, throttling_failure_count=0)

@@ -7,7 +7,7 @@ from smtplib import SMTPRecipientsRefused, SMTPResponseException
 
 from django.core.mail import EmailMessage
 from django.db import models
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,9 @@ def send_due() -> int:
     """Send what is due and return how many were sent. A message that the server rejects waits, twice as long each time,
     up to an hour."""
     sent = 0
-    for email in Email.objects.filter(due_at__lte=timezone.now()).order_by("due_at")[:BATCH]:
+    now = timezone.now()
+    due = Q(due_at__lte=now) | Q(due_at__gt=now + LONGEST_WAIT)  # the latter: dated by a clock that was ahead
+    for email in Email.objects.filter(due).order_by("due_at")[:BATCH]:
         # Claimed before it is sent, without holding a lock meanwhile: two senders do not send it twice, and if one is
         # killed at that moment it is sent again later.
         wait = min(FIRST_WAIT * 2 ** min(email.attempts, 10), LONGEST_WAIT)

@@ -15,7 +15,7 @@ from django.db.models import Sum
 from django.http import HttpRequest
 from django.utils import timezone
 
-from console.accounts import User, lock
+from console.accounts import User, folded, lock
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.ledger.record import record
@@ -48,17 +48,35 @@ def submitted_name(request: HttpRequest) -> str:
     return unicodedata.normalize("NFKC", request.POST.get("username", "").strip())
 
 
+def counted_name(name: str) -> str:
+    """What wrong passwords for a user name are counted under, in whatever case it was typed. django-axes stores 255
+    characters."""
+    return folded(name)[:255]
+
+
+def counted_name_of(request: HttpRequest, credentials: dict[str, str]) -> str:
+    """The same, as django-axes asks for it."""
+    return counted_name(credentials["username"])
+
+
 def guessed_too_often(name: str, address: str | None) -> bool:
     """Whether that user name is being guessed at from many IP addresses. Addresses that its user has logged on from are
     exempt, so that no stranger can lock an owner out."""
     if "\0" in name:
         return False
     now = timezone.now()
-    tries = AccessAttempt.objects.filter(username=name, attempt_time__gt=now - COOL_OFF)
+    tries = AccessAttempt.objects.filter(username=counted_name(name), attempt_time__gt=now - COOL_OFF)
     if (tries.aggregate(sum=Sum("failures_since_start"))["sum"] or 0) < settings.GUESSES_AN_ACCOUNT:
         return False
-    familiar = Entry.objects.of_kind(Kind.LOGGED_ON).filter(who=name, address=address, at__gt=now - FAMILIAR)
-    return not familiar.exists()
+    user = User.objects.named(name)
+    log_ons = Entry.objects.of_kind(Kind.LOGGED_ON).filter(who=user.username if user else name)
+    return not log_ons.filter(address=address, at__gt=now - FAMILIAR).exists()
+
+
+def correct_attempts() -> None:
+    """Lockouts that a wrong clock dated in the future begin now, and end in time."""
+    now = timezone.now()
+    AccessAttempt.objects.filter(attempt_time__gt=now + COOL_OFF).update(attempt_time=now)
 
 
 def record_refused_password(request: HttpRequest) -> None:
@@ -75,14 +93,14 @@ def record_lockout(request: HttpRequest, reason: str) -> None:
 
 
 def record_failure(kind: Kind, name: str, **params: Any) -> None:
-    user = User.objects.filter(username=name).first() if "\0" not in name else None
+    user = User.objects.named(name)
     if user is None:
         return
     with transaction.atomic():
         lock(user.root)
         if params.get("reason") == "unfamiliar":
             since = timezone.now() - COOL_OFF
-            lately = Entry.objects.of_kind(kind).filter(account=user.root, who=name, at__gt=since)
+            lately = Entry.objects.of_kind(kind).filter(account=user.root, who=user.username, at__gt=since)
             if lately.filter(params__reason="unfamiliar").exists():
                 return
-        record(kind, user, actor=Actor(ActorKind.USER, name), **params)
+        record(kind, user, actor=Actor(ActorKind.USER, user.username), **params)

@@ -139,6 +139,7 @@ AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_LOCKOUT_CALLABLE = "console.pages.logon.locked_out"
 AXES_CLIENT_IP_CALLABLE = "console.origin.client_address"
+AXES_USERNAME_CALLABLE = "console.security.counted_name_of"
 AXES_ENABLE_ADMIN = False
 AXES_SENSITIVE_PARAMETERS = ["username", "next", "csrfmiddlewaretoken", "new_password", "otp_token"]
 AXES_SENSITIVE_PARAMETERS += ["current-password", "current-otp_token"]

@@ -16,6 +16,8 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,43 +28,49 @@ IN_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 TOO_LONG = (24, 36, 152, 255, -24)  # mutmut's words for a mutant that kept the tests busy or waiting for too long,
 UNNOTICED = (0, 33)  # and for one that the tests passed with, or that no test came near to
 ENOUGH = 1000  # fewer, and something was left out
-ONLY_POSTGRES = ["apikeys.gate.lookup.xǁPostgresLookupǁ*", "apikeys.gate.app.xǁGateǁ__init__*"]
+ONLY_POSTGRES = ["apikeys.gate.postgres.*", "apikeys.gate.app.xǁGateǁ__init__*"]
 SKIPPED = shutil.ignore_patterns(".*", "var", "mutants", "__pycache__", "*.png")
 NOTE = re.compile(r"# unnoticed mutants \((\d+)\): \w")
 KNOWN = ROOT / "tests" / "mutants.toml"  # of apikeys/gate, until those stand at their lines
 Place = tuple[str, int]  # a file and a line of it
+Ended = dict[str, int]  # how each mutant did, by its name
 
 
-def run(folder: Path, names: list[str], **environment: str) -> dict[str, int]:
-    """mutmut on a copy of the project in that folder; how each mutant of those names ended."""
-    shutil.copytree(ROOT, folder, ignore=SKIPPED)
-    command = [sys.executable, "-m", "mutmut", "run", *names]
-    with (folder / "mutmut").open("w") as out:  # it draws its progress some times a second
-        process = subprocess.Popen(command, cwd=folder, env=os.environ | environment, stdout=out, stderr=out)
-    while process.poll() is None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-        print(f"{folder.name}: {(folder / 'mutmut').read_text()[-200:].splitlines()[-1].strip()}", flush=True)
-    if process.returncode:
-        print((folder / "mutmut").read_text()[-4000:])
-        raise SystemExit(1)
-    ended: dict[str, int | None] = {}
-    for file in (folder / "mutants").rglob("*.meta"):
-        ended |= json.loads(file.read_text())["exit_code_by_key"]
-    return {name: code for name, code in ended.items() if code is not None}
+@dataclass
+class Copy:
+    """The project in a folder of its own, in which mutmut runs on one database."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, names: list[str]) -> Ended:
+        """Try the mutants of these names, or all; how those that were ever tried ended."""
+        if not self.folder.exists():
+            shutil.copytree(ROOT, self.folder, ignore=SKIPPED)
+        output, environment = self.folder / "mutmut", os.environ | self.environment
+        with output.open("w") as out:  # it draws its progress some times a second
+            command = [sys.executable, "-m", "mutmut", "run", *names]
+            process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=out, stderr=out)
+        while process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            print(f"{self.folder.name}: {output.read_text()[-200:].splitlines()[-1].strip()}", flush=True)
+        if process.returncode:
+            print(output.read_text()[-4000:])
+            raise SystemExit(1)
+        ended: dict[str, int | None] = {}
+        for file in (self.folder / "mutants").rglob("*.meta"):
+            ended |= json.loads(file.read_text())["exit_code_by_key"]
+        return {name: code for name, code in ended.items() if code is not None}
 
 
-def on_both_databases(folder: Path) -> dict[str, int]:
+def on_both(sqlite: Copy, postgresql: Copy, names: list[str], only_postgres: list[str]) -> Ended:
     """What was noticed on one of them was noticed."""
-    programs = postgres_folder()
-    if not programs:
-        raise SystemExit("PostgreSQL is missing (Debian's package postgresql); its half of the gate needs it.")
-    environment = {"CONSOLE_DATA_DIR": f"{folder}/data"}
-    with postgres(programs) as url, ThreadPoolExecutor() as both:
-        first = both.submit(run, folder / "sqlite", [], **environment)
-        environment |= {"DATABASE_URL": url, "PYTEST_ADDOPTS": "-k 'lookup or gate'"}
-        second = both.submit(run, folder / "postgres", ONLY_POSTGRES, **environment)
-        ended, again = first.result(), second.result()
+    with ThreadPoolExecutor() as both:
+        first = both.submit(sqlite.run, names)
+        second = both.submit(postgresql.run, only_postgres) if only_postgres else None
+    ended = first.result()
+    again = second.result() if second else {}
     return ended | {name: code for name, code in again.items() if ended.get(name) in UNNOTICED}
 
 
@@ -101,11 +109,19 @@ def place(folder: Path, mutant: str) -> Place:
     return file, changed(source, before, after).lineno
 
 
-def change(mutant: str) -> str:
+def places(folder: Path, mutants: Iterable[str]) -> defaultdict[Place, list[str]]:
+    found: defaultdict[Place, list[str]] = defaultdict(list)
+    for mutant in mutants:
+        found[place(folder, mutant)].append(mutant)
+    return found
+
+
+def change(folder: Path, mutant: str) -> str:
     """What it changes: `before → after`."""
     from mutmut.__main__ import get_diff_for_mutant  # type: ignore[attr-defined]  # reads the folder it is in
 
-    lines = get_diff_for_mutant(mutant).splitlines()
+    with contextlib.chdir(folder):
+        lines = get_diff_for_mutant(mutant).splitlines()
     sides = [[line[1:].strip() for line in lines if line[0] == sign and line[:3] != sign * 3] for sign in "-+"]
     return f"{' '.join(sides[0])} → {' '.join(sides[1])}"
 
@@ -122,33 +138,46 @@ def explained(folder: Path) -> dict[Place, int]:
     return found
 
 
-def at(folder: Path, mutants: Iterable[str]) -> defaultdict[Place, list[str]]:
-    found: defaultdict[Place, list[str]] = defaultdict(list)
-    for mutant in mutants:
-        found[place(folder, mutant)].append(mutant)
-    return found
+def noticed_too_many(folder: Path, ended: Ended) -> list[str]:
+    """The noticed mutants of each statement whose comment explains more than went unnoticed."""
+    notes, mutants = explained(folder), places(folder, ended)
+    few = [spot for spot in notes if sum(ended[name] in UNNOTICED for name in mutants[spot]) < notes[spot]]
+    return [name for spot in few for name in mutants[spot] if ended[name] not in UNNOTICED]
 
 
 def main() -> int:
+    programs = postgres_folder()
+    if not programs:
+        print("PostgreSQL is missing (Debian's package postgresql); its half of the gate needs it.")
+        return 1
+    with tempfile.TemporaryDirectory(prefix="console-mutants-", dir=IN_MEMORY) as kept, postgres(programs) as url:
+        data = {"CONSOLE_DATA_DIR": f"{kept}/data"}
+        sqlite = Copy(folder := Path(kept) / "sqlite", data)
+        here = data | {"DATABASE_URL": url, "PYTEST_ADDOPTS": "-k 'lookup or gate'"}
+        postgresql = Copy(Path(kept) / "postgres", here)
+        ended = on_both(sqlite, postgresql, [], ONLY_POSTGRES)
+        if doubtful := noticed_too_many(folder, ended):  # by chance? A test may fail on a busy machine.
+            there = [name for name in doubtful if any(fnmatch(name, pattern) for pattern in ONLY_POSTGRES)]
+            again = on_both(sqlite, postgresql, doubtful, there)
+            ended |= {name: again[name] for name in doubtful if again[name] in UNNOTICED}
+        return report(folder, ended)
+
+
+def report(folder: Path, ended: Ended) -> int:
     groups = tomllib.loads(KNOWN.read_text())["survivors"]
     known = {one.partition(": ")[2] for group in groups for one in group["changes"]}
-    with tempfile.TemporaryDirectory(prefix="console-mutants-", dir=IN_MEMORY) as kept:
-        ended = on_both_databases(Path(kept))
-        folder = Path(kept) / "sqlite"
-        notes = explained(folder)
-        late = at(folder, [name for name, code in ended.items() if code in TOO_LONG])  # noticed, or not
-        faults = 0
-        with contextlib.chdir(folder):
-            unnoticed = at(folder, [name for name, code in ended.items() if code in UNNOTICED])
-            for spot in sorted({*unnoticed, *notes}):
-                found, said = unnoticed[spot], notes.get(spot, 0)
-                if len(found) <= said <= len(found) + len(late[spot]):
-                    continue
-                if not said and {change(name) for name in found} <= known:
-                    continue
-                faults += 1
-                print(f"{spot[0]}:{spot[1]}: {len(found)} mutants go unnoticed, the comment above explains {said}")
-                print(*(f"    {name}: {change(name)}\n" for name in found), sep="", end="")
+    notes, faults = explained(folder), 0
+    unnoticed = places(folder, [name for name, code in ended.items() if code in UNNOTICED])
+    late = places(folder, [name for name, code in ended.items() if code in TOO_LONG])  # noticed, or not
+    for spot in sorted({*unnoticed, *notes}):
+        found, said = unnoticed[spot], notes.get(spot, 0)
+        if len(found) <= said <= len(found) + len(late[spot]):
+            continue
+        if not said and {change(folder, name) for name in found} <= known:
+            continue
+        faults += 1
+        print(f"{spot[0]}:{spot[1]}: {len(found)} mutants go unnoticed, the comment above explains {said}")
+        print(*(f"    {name}: {change(folder, name)}\n" for name in found), sep="", end="")
     print(
         f"{len(ended)} mutants: {sum(map(len, unnoticed.values()))} unnoticed, {sum(map(len, late.values()))} took too "
         f"long; {faults} statements lack an explanation or have a wrong one"

@@ -58,6 +58,7 @@ class TestEnrolment:
         browser, thief = newcomer(), Client()
         thief.post("/login/", {"username": "newcomer", "password": PASSWORD})
         first = shown_secret(browser)
+        assert len(first) == 32, "160 bits in base32 (RFC 4226, 4)"
         assert shown_secret(browser) == first
         assert shown_secret(thief) != first
 

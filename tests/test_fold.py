@@ -17,13 +17,14 @@ from pytest_django import Settings
 
 from apikeys.management.commands import meter
 from apikeys.metering import counter as metering
-from apikeys.metering.counter import CallCounter
+from apikeys.metering.counter import CallCounter, pack_address
 from apikeys.metering.fold import Store, fold, fold_all
 from apikeys.models import ApiKey, FoldedFile, Usage
 from apikeys.usage.store import UsageStore
 from tests.support.gates import counted, fold_files, new_key
 
 pytestmark = pytest.mark.django_db(transaction=True)
+ADDRESS = pack_address("192.0.2.1")
 NOON = datetime(2026, 6, 1, 12, 0, 5, tzinfo=UTC)
 
 
@@ -43,7 +44,7 @@ def count_one(folder: Path, key: ApiKey, accepted: bool = True, address: str = "
     """A finished file with one call."""
     before = {*folder.iterdir()}
     counter = CallCounter(folder)
-    counter.count(key.id.bytes, accepted, address)
+    counter.count(key.id.bytes, accepted, pack_address(address))
     counter.close()
     (path,) = {*folder.iterdir()} - before
     return path
@@ -82,7 +83,7 @@ def test_a_process_that_dies_between_its_steps_adds_a_file_once(
 
 def test_a_file_whose_worker_is_alive_is_left_alone(folder: Path, key: ApiKey) -> None:
     counter = CallCounter(folder)
-    counter.count(key.id.bytes, True, "192.0.2.1")
+    counter.count(key.id.bytes, True, ADDRESS)
     assert fold_files(folder) == 0
     counter.close()
     assert fold_files(folder) == 1
@@ -92,10 +93,10 @@ def test_a_file_whose_worker_is_alive_is_left_alone(folder: Path, key: ApiKey) -
 def test_hours_accepted_and_refused_are_apart_and_the_last_call_is_kept(folder: Path, key: ApiKey) -> None:
     counter = CallCounter(folder)
     with time_machine.travel(NOON, tick=False) as clock:
-        counter.count(key.id.bytes, True, "192.0.2.1")
-        counter.count(key.id.bytes, False, "192.0.2.9")
+        counter.count(key.id.bytes, True, ADDRESS)
+        counter.count(key.id.bytes, False, ADDRESS)
         clock.shift(3600)
-        counter.count(key.id.bytes, True, "2001:db8::1")
+        counter.count(key.id.bytes, True, pack_address("2001:db8::1"))
     counter.close()
     fold_files(folder)
     rows = Usage.objects.order_by("hour").values_list("hour__hour", "accepted", "refused")
@@ -108,7 +109,7 @@ def test_the_last_call_is_written_at_most_once_a_minute(folder: Path, key: ApiKe
     with time_machine.travel(NOON, tick=False) as clock:
         for seconds, kept in ((0, 0), (59, 0), (1, 60)):
             clock.shift(seconds)
-            count_one(folder, key, address="no address" if seconds else "192.0.2.1")
+            count_one(folder, key, address="unix" if seconds else "192.0.2.1")
             fold_files(folder)
             last = key.usage.get()
             assert last.last_call_at and (last.last_call_at - NOON).total_seconds() == kept
@@ -130,7 +131,7 @@ def test_more_keys_than_a_file_holds_go_to_the_next(folder: Path, monkeypatch: p
     counter = CallCounter(folder)
     keys = [new_key()[0] for _ in range(7)]
     for key in keys:
-        counter.count(key.id.bytes, True, "192.0.2.1")
+        counter.count(key.id.bytes, True, ADDRESS)
     counter.close()
     assert fold_files(folder) == 3
     assert [counted(key) for key in keys] == [(1, 0)] * 7

@@ -12,7 +12,7 @@ from django.utils import timezone
 from apikeys.keys import format as keyformat
 from apikeys.models import ApiKey
 from tests.support.gates import TOKEN, Gate, GateInProcess, counted, fold_files, new_key, refusal
-from tests.support.person import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -14,7 +14,7 @@ from django.db import connection
 
 from apikeys.keys import format as keyformat
 from tests.support.gates import TOKEN, Gate, GateInProcess, database_url, hanging_database, new_key, refusal, table_gone
-from tests.support.person import wait_for
+from tests.support.waiting import wait_for
 from tests.support.world import only_postgres
 
 pytestmark = pytest.mark.django_db(transaction=True)

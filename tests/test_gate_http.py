@@ -12,7 +12,7 @@ import pytest
 
 from apikeys.gate.worker import RESERVED_FILES
 from tests.support.gates import TOKEN, Gate, new_key
-from tests.support.person import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -112,7 +112,9 @@ def test_past_its_connections_a_worker_answers_503(
             idle.sendall(b"GET /verify HTTP/1.1\r\nHost: gate\r\n\r\n")
             assert idle.recv(12) == b"HTTP/1.1 401"
         assert gate.status(secret) == 503
-        assert "Calls are answered 503: more than 2 callers at once (GATE_MAX_CONNECTIONS)" in capfd.readouterr().out
+        assert (
+            "Calls are answered 503: more than 2 connections at once (GATE_MAX_CONNECTIONS)" in capfd.readouterr().out
+        )
         many = [
             held.enter_context(socket.create_connection(("127.0.0.1", gate.port), timeout=20))
             for _ in range(RESERVED_FILES)

@@ -6,7 +6,7 @@ import pytest
 
 from apikeys.keys import format as keyformat
 from tests.support.gates import Gate, GateInProcess, new_key
-from tests.support.person import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

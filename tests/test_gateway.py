@@ -19,8 +19,9 @@ from apikeys.keys import format as keyformat
 from apikeys.keys.status import Status
 from tests.support.gates import Gate
 from tests.support.nginx import Gateway, clean, program
-from tests.support.person import Person, wait_for
+from tests.support.person import Person
 from tests.support.servers import ROOT, Server, free_port, installed, running
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.gateway, pytest.mark.once]
 NGINX_FOLDERS = ("body", "proxy", "fastcgi", "scgi", "uwsgi")

@@ -47,6 +47,13 @@ def test_it_is_deleted_and_recorded(made: tuple[ApiKey, str]) -> None:
     assert report(made[1], "text/plain").json() == {"received": 1}
 
 
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json"])
+def test_a_byte_order_mark_is_no_part_of_a_key(made: tuple[ApiKey, str], content_type: str) -> None:
+    body = made[1] if content_type == "text/plain" else json.dumps({"keys": [made[1]]})
+    assert report(f"\ufeff{body}", content_type).status_code == 202
+    assert ApiKey.objects.get().deleted_at
+
+
 def test_the_answer_tells_nothing(made: tuple[ApiKey, str], monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
@@ -114,14 +121,16 @@ def test_only_post() -> None:
 
 
 @pytest.mark.parametrize("source", ["a file", "standard input"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["", "with a byte order mark"])
 def test_by_command(
     made: tuple[ApiKey, str],
     source: str,
+    mark: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found, text = tmp_path / "found.txt", f"{made[1]}\n{keyformat.new_secret()}\n"
+    found, text = tmp_path / "found.txt", f"{mark}{made[1]}\n{keyformat.new_secret()}\n"
     found.write_text(text)
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
     call_command("revoke", *([str(found)] if source == "a file" else []))

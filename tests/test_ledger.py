@@ -3,6 +3,8 @@
 import copy
 import csv
 import io
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,6 +26,7 @@ from console.operators import lift_lockout, reset_factors, set_active
 from tests.support import html
 from tests.support.actions import ACTIONS, create, delete, view
 from tests.support.person import PASSWORD, code
+from tests.support.servers import ROOT
 from tests.support.world import Enrolled, World, enrolled, only_postgres, verified_client
 
 pytestmark = pytest.mark.django_db
@@ -274,6 +277,19 @@ class TestItsProof:
             call_command("verify_ledger", export)
         with pytest.raises(CommandError, match="Cannot read"):
             call_command("verify_ledger", tmp_path / "none.csv")
+
+    @pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b""], ids=["with", "without"])
+    def test_an_export_has_a_byte_order_mark_for_excel_and_verifies_without_it_too(
+        self, mark: bytes, rows: list[Entry], world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        export, content = tmp_path / "activity.csv", world.browser.get("/activity/csv/").content
+        assert content.startswith(b"\xef\xbb\xbfnumber,") and "…".encode() in content
+        export.write_bytes(mark + content[3:])
+        verified = f"{len(rows)} rows, last hash {bytes(rows[-1].hash).hex()}"
+        call_command("verify_ledger", export)
+        assert verified in capsys.readouterr().out
+        alone = [sys.executable, "-S", "-m", "console.ledger.verify", str(export)]  # without any package
+        assert verified in subprocess.run(alone, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     def test_cells_that_a_spreadsheet_would_run_are_proved_as_they_are_exported(self, world: World) -> None:
         world.browser.post("/api-keys/create/", {"request_id": uuid.uuid4()}, HTTP_USER_AGENT='=1+1, "x"')

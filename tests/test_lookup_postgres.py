@@ -20,7 +20,7 @@ from apikeys.gate.postgres import PostgresLookup, shut_down
 from apikeys.models import ApiKey
 from console.vault import MAX_DIGEST_KEYS
 from tests.support.gates import database_url, hanging_database, new_key, table_gone
-from tests.support.person import wait_for
+from tests.support.waiting import wait_for
 from tests.support.world import only_postgres
 
 

@@ -12,7 +12,7 @@ from django.db import connection
 from apikeys.gate.lookup import UNKNOWN, Found, Result, Unavailable
 from apikeys.gate.sqlite import QUERY, SAME_FILE_SECONDS, SqliteLookup
 from console.vault import MAX_DIGEST_KEYS
-from tests.support.person import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.once
 KEY, OTHER = b"k" * 16, b"o" * 16

@@ -12,7 +12,9 @@ import pytest
 from apikeys.metering import counter as metering
 from apikeys.metering.counter import CallCounter, pack_address, read_calls, unpack_address
 from tests.support.gates import Callers, Gate, counted, fold_files, new_key
-from tests.support.person import wait_for
+from tests.support.waiting import wait_for
+
+ADDRESS = pack_address("192.0.2.1")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -82,8 +84,8 @@ def test_what_cannot_be_counted_stays_refused(tmp_path: Path, monkeypatch: pytes
         broken.setattr(Path, "unlink", refuse)
         for _ in range(3):
             with pytest.raises(OSError, match="read-only"):
-                counter.count(b"k" * 16, True, "192.0.2.1")
-    counter.count(b"k" * 16, True, "192.0.2.1")
+                counter.count(b"k" * 16, True, ADDRESS)
+    counter.count(b"k" * 16, True, ADDRESS)
     counter.close()
 
 
@@ -94,9 +96,9 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path, monkeypatch:
     counter = CallCounter(tmp_path)
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
         patch.setattr(os, "posix_fallocate", full)
-        counter.count(uuid.uuid4().bytes, True, "192.0.2.1")
+        counter.count(uuid.uuid4().bytes, True, ADDRESS)
     assert not list(tmp_path.iterdir())
-    counter.count(uuid.uuid4().bytes, True, "192.0.2.1")
+    counter.count(uuid.uuid4().bytes, True, ADDRESS)
     counter.close()
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -112,7 +114,7 @@ def test_a_file_full_of_keys_is_read_to_its_end(tmp_path: Path, monkeypatch: pyt
     counter = CallCounter(tmp_path)
     keys = [uuid.uuid4().bytes for _ in range(2)]
     for key in keys:
-        counter.count(key, False, "")
+        counter.count(key, False, bytes(16))
     counter.close()
     (path,) = tmp_path.iterdir()
     assert read_calls(path.read_bytes())[1] == [(key, 0, 1, 0, bytes(16)) for key in keys]

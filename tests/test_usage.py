@@ -72,7 +72,7 @@ class TestUsage:
         browser = verified_client(owner)
         page = browser.get("/api-keys/usage/").content
         assert html.texts(page, "#usage tbody th") == [f"{key.hint} deleted 2026-06-10"]
-        (row,) = csv.DictReader(browser.get("/api-keys/usage/csv/").content.decode().splitlines())
+        (row,) = csv.DictReader(browser.get("/api-keys/usage/csv/").content.decode("utf-8-sig").splitlines())
         assert row == {
             "hour_utc": "2026-06-10T11:00Z",
             "api_key_id": str(key.id),
@@ -87,6 +87,11 @@ class TestUsage:
         answer = verified_client(owner).get("/api-keys/usage/csv/?days=7")
         assert answer.headers["Content-Disposition"] == 'attachment; filename="usage-7-days.csv"'
         assert len(answer.content.decode().splitlines()) == 3
+
+    def test_excel_knows_the_characters_of_the_csv_by_its_byte_order_mark(self, owner: Enrolled) -> None:
+        key = key_with_calls(owner, (hours_ago(1), 5, 3))
+        content = verified_client(owner).get("/api-keys/usage/csv/").content
+        assert content.startswith(b"\xef\xbb\xbfhour_utc,") and f",{key.hint},".encode() in content
 
     @pytest.mark.parametrize(
         ("zone", "bars"), [("UTC", 24), ("Asia/Kolkata", 24), ("Asia/Kathmandu", 24), ("America/New_York", 24)]

@@ -16,10 +16,11 @@ from apikeys.gate.lookup import Found, Lookup, Result, Unavailable
 from apikeys.gate.postgres import PostgresLookup
 from apikeys.gate.sqlite import SqliteLookup
 from apikeys.keys.status import Status, status_of
-from apikeys.metering.counter import CallCounter
+from apikeys.metering.counter import CallCounter, pack_address
 from console.proxies import caller_address
 
 VERIFY = b"/verify"
+NO_DIGEST = bytes(32)  # of no key
 MAX_ADDRESS = 256  # bytes; more than any form of an address takes
 LOG_SECONDS = 10  # between two lines of one worker that say why it answers 503
 logger = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class Gate:
         database = configuration.database
         self.lookup: Lookup = SqliteLookup(database) if isinstance(database, Path) else PostgresLookup(database)
         self.counter = CallCounter(configuration.metering_dir)
-        self.address = lru_cache(4096)(self.uncached_address)
+        self.digests = configuration.digests
+        self.packed_address = lru_cache(4096)(self.uncached_address)
         self.logged_at: float | None = None
 
     def close(self) -> None:
@@ -54,6 +56,10 @@ class Gate:
             self.verify(call, reply)
         elif path == b"/metrics":
             reply(metrics.answer(self.configuration.metering_dir))
+        elif path == b"/healthz":
+            reply(policy.text(b"200 OK", "ok"))
+        elif path == b"/readyz":
+            self.lookup.find([NO_DIGEST], lambda result: reply(self.readiness(result)))
         else:
             reply(policy.failure(b"404 Not Found", "The gate answers at /verify."))
 
@@ -63,7 +69,7 @@ class Gate:
         except policy.Refused as refused:
             reply(policy.refuse(refused.status))
             return
-        self.lookup.find(self.configuration.digests("api-key", key), lambda result: reply(self.judge(call, result)))
+        self.lookup.find(self.digests("api-key", key), lambda result: reply(self.judge(call, result)))
 
     def judge(self, call: Call, result: Result) -> Answer:
         """The answer to a call whose key was looked up; counts the call."""
@@ -81,16 +87,26 @@ class Gate:
             return self.unavailable(result.reason)
         return policy.refuse(Status.UNKNOWN)
 
-    def caller(self, call: Call) -> str:
-        """The caller's address; empty where it has none."""
+    def readiness(self, result: Result) -> Answer:
+        """Whether a call could be answered and counted; `result` is that of a look-up."""
+        problem = "the database cannot be queried" if isinstance(result, Unavailable) else ""
+        try:
+            self.counter.check()
+        except OSError:
+            problem = problem or "calls cannot be counted"
+        return policy.text(b"503 Service Unavailable", problem) if problem else policy.text(b"200 OK", "ok")
+
+    def caller(self, call: Call) -> bytes:
+        """The caller's address, packed."""
         forwarded_for = b""
         for name, value in call.headers:
             if name == FORWARDED_FOR:
                 forwarded_for = value.rpartition(b",")[2]  # the rest may be forged, and must not fill the cache
-        return self.address(call.peer, forwarded_for[:MAX_ADDRESS])
+        return self.packed_address(call.peer, forwarded_for[:MAX_ADDRESS])
 
-    def uncached_address(self, peer: str, forwarded_for: bytes) -> str:
-        return caller_address(peer, forwarded_for.decode("latin-1"), self.configuration.trusted_proxies)
+    def uncached_address(self, peer: str, forwarded_for: bytes) -> bytes:
+        trusted = self.configuration.trusted_proxies
+        return pack_address(caller_address(peer, forwarded_for.decode("latin-1"), trusted))
 
     def unavailable(self, reason: str, message: str = policy.UNAVAILABLE) -> Answer:
         """503. The reason is logged now and then: a line for each call would fill the disk."""

@@ -7,6 +7,7 @@ from enum import Enum, auto
 from typing import cast
 
 from apikeys.gate.app import Gate
+from apikeys.gate.balance import Share
 from apikeys.gate.call import Answer, Call
 from apikeys.gate.metrics import OTHER, Metrics
 from apikeys.gate.parser import NOTHING, Parser
@@ -15,6 +16,7 @@ from console.proxies import UNIX
 REQUEST_SECONDS = 10  # for a call to arrive completely, and for an answer to be taken
 IDLE_SECONDS = 75  # longer than a proxy keeps its connections to the gate, or it would send calls to closed ones
 LINGER_SECONDS = 2
+READ_BYTES = 4 << 10  # at once from one connection: what the loop parses before it turns to the others
 MAX_EXCESS = 32  # connections past the limit that are still answered, with 503; the others are cut off
 
 TOO_MANY = "Too many connections at the moment. Try again."
@@ -24,18 +26,30 @@ HEADERS_TOO_LARGE = Answer(b"431 Request Header Fields Too Large", b"", b"", OTH
 class Server:
     """What the connections of one worker have in common."""
 
-    def __init__(self, gate: Gate, metrics: Metrics, max_connections: int) -> None:
-        self.gate, self.metrics, self.max_connections = gate, metrics, max_connections
+    def __init__(self, gate: Gate, metrics: Metrics, share: Share, max_connections: int) -> None:
+        self.gate, self.metrics, self.share, self.max_connections = gate, metrics, share, max_connections
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
         self.seconds = -1  # since the start; a clock that costs nothing to read
         self.draining = False
+        self.buffer = memoryview(bytearray(READ_BYTES))  # for what is read from any of them, and parsed at once
         self.tick()
+
+    def add(self, connection: "Connection") -> int:
+        """How many there are then above the limit."""
+        self.connections.add(connection)
+        self.share.has_open(len(self.connections))
+        return len(self.connections) - self.max_connections
+
+    def discard(self, connection: "Connection") -> None:
+        self.connections.discard(connection)
+        self.share.has_open(len(self.connections))
 
     def tick(self) -> None:
         """To be called once a second."""
         self.seconds += 1
-        self.date = formatdate(usegmt=True).encode()
+        date = formatdate(usegmt=True).encode()
+        self.lines = b"date: %b\r\ncache-control: no-store\r\n" % date  # of every answer
         self.close_overdue(IDLE_SECONDS)
 
     def close_overdue(self, idle_seconds: int) -> None:
@@ -75,7 +89,7 @@ class State(Enum):
 OPEN, FINISHING, LINGERING, CLOSING = State
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One caller, whose calls are answered in the order in which they came, one in each turn of the loop."""
 
     def __init__(self, server: Server) -> None:
@@ -90,15 +104,14 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.parser = Parser(peer[0] if isinstance(peer, tuple) else UNIX, self)
         self.calls = self.parser.calls
-        self.server.connections.add(self)
-        excess = len(self.server.connections) - self.server.max_connections
+        excess = self.server.add(self)
         self.over_limit = excess > 0
         if excess > MAX_EXCESS:
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.state = CLOSING
-        self.server.connections.discard(self)
+        self.server.discard(self)
 
     def eof_received(self) -> bool:
         """A caller that will send no more may still wait for answers; whether it does."""
@@ -113,11 +126,14 @@ class Connection(asyncio.Protocol):
         self.flow.writing_paused = False
         self.answer_next()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.server.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self.state is not OPEN:
             return
         busy = self.call is not None or bool(self.calls) or self.flow.writing_paused
-        self.parser.feed(data)
+        self.parser.feed(self.server.buffer[:nbytes])
         if self.parser.error or self.parser.upgraded:
             self.state = FINISHING
         if not busy:
@@ -160,10 +176,10 @@ class Connection(asyncio.Protocol):
         last = self.state is not OPEN and not self.calls and not self.parser.error
         keep = call.keep_alive and not (last or self.over_limit or self.server.draining)
         self.transport.write(
-            b"HTTP/1.1 %b\r\ndate: %b\r\ncontent-length: %d\r\ncache-control: no-store\r\n%b%b\r\n%b"
+            b"HTTP/1.1 %b\r\n%bcontent-length: %d\r\n%b%b\r\n%b"
             % (
                 answer.status,
-                self.server.date,
+                self.server.lines,
                 len(answer.body),
                 answer.headers,
                 b"" if keep else b"connection: close\r\n",

@@ -1,7 +1,7 @@
 """Looking up a key by its digests: a fresh answer for each call, nothing is kept.
 
 Every call that arrives after the commit of a deletion sees it, because each look-up begins after its call arrived.
-(A cache emptied by notifications was measured to leak; docs/gateway.md.)
+(A cache emptied by notifications was measured to leak; docs/decisions/0009-denial-at-once.md.)
 """
 
 from collections.abc import Callable

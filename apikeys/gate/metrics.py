@@ -35,7 +35,7 @@ class Metrics:
     def answered(self, label: str, seconds: float) -> None:
         memory[self.slot + BY_LABEL[label]] += 1
         memory[self.slot + FIRST_BUCKET + bisect_left(BUCKETS, seconds)] += 1
-        memory[self.slot + WORDS - 1] += round(seconds * 1e9)
+        memory[self.slot + WORDS - 1] += int(seconds * 1e9)
 
 
 def answer(metering: Path) -> Answer:

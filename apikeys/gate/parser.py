@@ -46,7 +46,7 @@ class Parser:
         self.error = b""  # the status for what was sent after `calls`
         self.upgraded = False  # another protocol is to follow `calls`
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: memoryview) -> None:
         self.size += len(data)
         try:
             self.parser.feed_data(data)

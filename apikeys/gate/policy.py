@@ -1,4 +1,4 @@
-"""Which key a call carries, and which answer a status gives. docs/gateway.md has every case."""
+"""Which key a call carries, and which answer a status gives. docs/gate.md has every case."""
 
 import json
 import uuid
@@ -60,6 +60,10 @@ def refuse(status: Status) -> Answer:
 
 def unavailable(message: str) -> Answer:
     return failure(b"503 Service Unavailable", message, "retry-after: 1\r\n", label=metrics.UNAVAILABLE)
+
+
+def text(status: bytes, line: str) -> Answer:
+    return Answer(status, b"content-type: text/plain\r\n", f"{line}\n".encode(), metrics.OTHER)
 
 
 def failure(status: bytes, message: str, lines: str = "", label: str = metrics.OTHER) -> Answer:

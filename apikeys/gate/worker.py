@@ -1,6 +1,6 @@
 """A worker class for gunicorn, which starts, watches and restarts the workers: one loop (uvloop) for each.
 
-docs/gateway.md has what the other worker classes were measured to cost.
+docs/performance.md has what the other worker classes were measured to cost.
 """
 
 import asyncio
@@ -14,11 +14,13 @@ import uvloop
 from gunicorn.workers.base import Worker
 
 from apikeys.gate.app import Gate
+from apikeys.gate.balance import Share
 from apikeys.gate.http import Connection, Server
 from apikeys.gate.metrics import Metrics
 
 RESERVED_FILES = 64  # of those that a worker may open, for other things than connections
 OUT_OF_FILES_SECONDS = 1
+YIELD_SECONDS = 0.001  # to workers with fewer connections; they need some microseconds
 DRAIN_IDLE_SECONDS = 0.5
 DRAIN_SECONDS = 10
 
@@ -45,7 +47,8 @@ class GateWorker(Worker):  # type: ignore[misc]
         self.accepting: set[asyncio.Task[None]] = set()
         gate: Gate = self.wsgi()
         max_connections = min(gate.configuration.max_connections, file_limit() - RESERVED_FILES)
-        self.server = Server(gate, Metrics(self.age), max_connections)
+        self.share = Share(self.age)
+        self.server = Server(gate, Metrics(self.age), self.share, max_connections)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             self.loop.add_signal_handler(number, stop.set)
@@ -58,6 +61,7 @@ class GateWorker(Worker):  # type: ignore[misc]
             listener.setblocking(False)
             self.listen(listener)
         await stop.wait()
+        self.share.leave()
         for listener in listeners:
             self.loop.remove_reader(listener)
             while self.accept(listener):  # connections that wait already would be reset
@@ -70,11 +74,24 @@ class GateWorker(Worker):  # type: ignore[misc]
 
     def listen(self, listener: socket.socket) -> None:
         with suppress(ValueError):  # closed meanwhile, because the worker stops
-            self.loop.add_reader(listener, self.accept, listener)
+            self.loop.add_reader(listener, self.accept_in_turn, listener)
+
+    def accept_in_turn(self, listener: socket.socket) -> None:
+        """Accept one connection, or let another worker accept it. It is one in each turn of the loop: a worker that
+        accepts all that wait leaves the others idle."""
+        if self.share.is_ahead():
+            self.loop.remove_reader(listener)
+            self.loop.call_later(YIELD_SECONDS, self.accept_after_others, listener)
+        else:
+            self.accept(listener)
+
+    def accept_after_others(self, listener: socket.socket) -> None:
+        if listener.fileno() >= 0:
+            self.listen(listener)
+            self.accept(listener)
 
     def accept(self, listener: socket.socket) -> bool:
-        """Accept one connection; whether there was one. One in each turn of the loop: a worker that accepts all that
-        wait leaves the other workers idle."""
+        """Whether there was a connection to accept."""
         try:
             caller, _ = listener.accept()
         except BlockingIOError:
@@ -83,6 +100,7 @@ class GateWorker(Worker):  # type: ignore[misc]
             self.loop.remove_reader(listener)
             self.loop.call_later(OUT_OF_FILES_SECONDS, self.listen, listener)
             return False
+        self.share.has_accepted()
         caller.setblocking(False)
         task = self.loop.create_task(self.connect(caller))
         self.accepting.add(task)
@@ -99,6 +117,7 @@ class GateWorker(Worker):  # type: ignore[misc]
             if os.getppid() != self.ppid:
                 stop.set()
             await asyncio.sleep(1)
+            self.share.beat()
             self.server.tick()
 
     async def finish_files(self) -> None:

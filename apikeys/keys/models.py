@@ -1,14 +1,15 @@
 """The keys."""
 
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import Max, Q, Sum
+from django.db.models import Count, Max, OuterRef, Q, Subquery, Sum
 from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -30,6 +31,10 @@ class KeyDeleted(Exception):
     """The key has been deleted meanwhile."""
 
 
+def ago(**time: int) -> datetime:
+    return timezone.now() - timedelta(**time)
+
+
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def of(self, account: User) -> "ApiKeyQuerySet":
         return self.filter(account=account)
@@ -38,21 +43,37 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         """Those that take a place of the limit: all that are not deleted."""
         return self.filter(deleted_at=None)
 
-    def deleted(self) -> "ApiKeyQuerySet":
+    def search(self, text: str) -> "ApiKeyQuerySet":
+        """Those whose hint has `text` in it; three dots stand for the ellipsis of a hint."""
+        return self.filter(hint__icontains=text.replace("...", "…"))
+
+    def with_last_call(self) -> "ApiKeyQuerySet":
+        """With `last_call_at` and `last_call_from` of the last accepted call."""
+        hours = apps.get_model("apikeys", "Usage")._default_manager.filter(key=OuterRef("pk"))
+        last = hours.exclude(last_call_at=None).order_by("-hour")
+        return self.annotate(**{name: Subquery(last.values(name)[:1]) for name in ("last_call_at", "last_call_from")})
+
+    def last_deleted(self, count: int) -> "ApiKeyQuerySet":
         """With the calls `refused` since, and the hour of the last of them; the last deleted first."""
+        last = self.exclude(deleted_at=None).order_by("-deleted_at")[:count]
         refused = Q(usage__refused__gt=0)
         return (
-            self.exclude(deleted_at=None)
+            self.filter(pk__in=last.values("pk"))
             .annotate(refused=Sum("usage__refused"), last_refused=Max("usage__hour", filter=refused))
             .order_by("-deleted_at")
         )
 
     def quota(self, account: User) -> Quota:
         now = timezone.now()
-        keys = self.of(account)
+        start, end = day_of(now)
+        active, today = Q(deleted_at=None), Q(created_at__gte=start, created_at__lt=end)
+        used = (
+            self.of(account)
+            .filter(active | today)
+            .aggregate(active=Count("pk", filter=active), created_today=Count("pk", filter=today))
+        )
         return Quota(
-            active=keys.active().count(),
-            created_today=keys.filter(created_at__gte=day_of(now)[0]).count(),
+            **used,
             max_active=limit_or_default(account.max_active_keys, settings.API_KEYS_MAX_ACTIVE),
             max_created=limit_or_default(account.max_keys_a_day, settings.API_KEYS_MAX_CREATED_PER_DAY),
             now=now,
@@ -98,6 +119,7 @@ class ApiKey(models.Model):
         verbose_name_plural = _("API keys")
         indexes = [
             models.Index(fields=["account", "created_at"], name="keys_of_account_by_day"),
+            models.Index(fields=["account", "deleted_at", "created_at"], name="active_keys_of_account"),
             # Everything that the gate asks for: it reads no row.
             models.Index(
                 fields=["digest", "id", "account", "deleted_at", "disabled_at", "account_disabled", "expires_at"],
@@ -126,21 +148,26 @@ class ApiKey(models.Model):
         )
 
     @cached_property
+    def last_hours(self) -> list[Any]:
+        """The hours (apikeys.usage.models.Usage) of the last week, and that of the last accepted call; latest first."""
+        last_call = self.usage.exclude(last_call_at=None).order_by("-hour").values("hour")[:1]
+        return [*self.usage.filter(Q(hour__gt=ago(days=7)) | Q(hour=Subquery(last_call))).order_by("-hour")]
+
+    @property
     def last_call(self) -> Any:
-        """The hour (apikeys.usage.models.Usage) of the last accepted call, with its time and the caller's address."""
-        return self.usage.exclude(last_call_at=None).order_by("-hour").first()
+        """The hour of the last accepted call, with its time and the caller's address."""
+        return next((hour for hour in self.last_hours if hour.last_call_at), None)
 
     @property
     def calls_of_a_day(self) -> int:
         """Accepted in the last 24 hours, with all of the hour in which they begin: rather too many than too few."""
-        rows = self.usage.filter(hour__gt=timezone.now() - timedelta(hours=25))
-        return rows.aggregate(sum=Sum("accepted"))["sum"] or 0
+        return sum(hour.accepted for hour in self.last_hours if hour.hour > ago(hours=25))
 
     @property
     def callers(self) -> list[str]:
         """IP addresses that it was called from in the last week, latest first: the last one of each hour."""
-        rows = self.usage.filter(hour__gt=timezone.now() - timedelta(days=7)).order_by("-last_call_at")
-        return list(dict.fromkeys(row.last_call_from for row in rows if row.last_call_from))
+        week = (hour.last_call_from for hour in self.last_hours if hour.hour > ago(days=7))
+        return [*dict.fromkeys(filter(None, week))]
 
     @property
     def place(self) -> str:

@@ -7,14 +7,18 @@ from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
+from django.urls import reverse
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.generic import ListView, View
+from django.views.generic import View
+from django.views.generic.base import TemplateResponseMixin
 
 from apikeys.keys.limits import CreationRefused
 from apikeys.keys.models import ApiKey, ApiKeyQuerySet, KeyDeleted
 from console.access import user_of
 from console.factors.forms import SecurityForm
+from console.pages.paged import page_of, search_text
 from console.pages.secured import SecuredView
 from console.vault import VaultError
 
@@ -40,29 +44,39 @@ class OwnKeys(View):
         return ApiKey.objects.of(user_of(self.request))
 
 
-class KeyList(OwnKeys, ListView):  # type: ignore[type-arg]
-    """The active keys of the account."""
+class KeyList(TemplateResponseMixin, OwnKeys):
+    """The active keys of the account, those with `?q=` in their hint."""
 
     template_name = "apikeys/list.html"
-    context_object_name = "keys"
     http_method_names = ["get", "head", "options"]
 
-    def get_queryset(self) -> ApiKeyQuerySet:
-        return self.keys().active()
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return self.respond()
 
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        context: dict[str, Any] = {
-            "quota": self.keys().quota(user_of(self.request)),
-            "create_form": CreateForm(),
-            "deleted_keys": self.keys().deleted()[:DELETED_SHOWN],
-        }
-        return super().get_context_data(**(context | kwargs))
+    @property
+    def place(self) -> dict[str, str]:
+        """Where in the list one is: its dialogs lead back there."""
+        return {name: self.request.GET[name] for name in ("q", "page") if self.request.GET.get(name)}
+
+    @property
+    def place_query(self) -> str:
+        return f"?{urlencode(self.place)}" if self.place else ""
 
     def respond(self, dialog: str = "", status: int = 200, **context: Any) -> HttpResponse:
-        """The list, with the partial of that name as its open dialog."""
-        self.object_list = self.get_queryset()
-        context["dialog"] = dialog and f"apikeys/dialogs/{dialog}.html"
-        return self.render_to_response(self.get_context_data(**context), status=status)
+        """The list, with the partial of that name as its open dialog. What is folded away is left out behind one."""
+        search = search_text(self.request)
+        keys = self.keys().active().with_last_call()
+        context |= {
+            **page_of(self.request, keys.search(search) if search else keys),
+            "search": search,
+            "place": self.place,
+            "place_query": self.place_query,
+            "quota": self.keys().quota(user_of(self.request)),
+            "create_form": CreateForm(),
+            "deleted_keys": () if dialog else self.keys().last_deleted(DELETED_SHOWN),
+            "dialog": dialog and f"apikeys/dialogs/{dialog}.html",
+        }
+        return self.render_to_response(context, status=status)
 
 
 class CreateKey(KeyList):
@@ -124,4 +138,4 @@ class DeleteKey(SecuredKey):
     def act(self, form: SecurityForm) -> HttpResponse:
         self.key.revoke()
         messages.success(self.request, _("The API key %s has been deleted. Calls that use it are denied.") % self.key)
-        return redirect("apikeys:list")
+        return redirect(reverse("apikeys:list") + self.place_query)

@@ -18,6 +18,7 @@ from ipaddress import IPv6Address
 from itertools import takewhile
 from pathlib import Path
 from struct import Struct
+from tempfile import TemporaryFile
 
 MAGIC = b"calls-1\0"
 SUFFIX, NEW_SUFFIX = ".calls", ".new"
@@ -34,7 +35,6 @@ NO_KEY = NO_ADDRESS = bytes(16)
 Record = tuple[bytes, int, int, int, bytes]
 
 
-@lru_cache(4096)
 def pack_address(address: str) -> bytes:
     """An IP address as 16 bytes, IPv4 mapped into IPv6 (RFC 4291, 2.5.5.2); all zero where it is none."""
     for family, prefix in ((socket.AF_INET, bytes(10) + b"\xff\xff"), (socket.AF_INET6, b"")):
@@ -63,8 +63,9 @@ class CallCounter:
         self.memory: mmap.mmap | None = None
         self.file = -1
 
-    def count(self, key_id: bytes, accepted: bool, address: str) -> None:
-        """Count one call of that key. Raises OSError where it cannot be counted; then the call must be refused."""
+    def count(self, key_id: bytes, accepted: bool, address: bytes) -> None:
+        """Count one call of that key, from a packed address. Raises OSError where it cannot be counted; then the call
+        must be refused."""
         now = int(time.time())
         slot = self.slots.get(key_id)
         if slot is None or now // HOUR != self.hour:
@@ -75,7 +76,7 @@ class CallCounter:
             self.words[word + 2] += 1
             self.words[word + 4] = now
             start = slot * SLOT + 40
-            self.bytes[start : start + 16] = pack_address(address)
+            self.bytes[start : start + 16] = address
         else:
             self.words[word + 3] += 1
 
@@ -109,6 +110,11 @@ class CallCounter:
             with suppress(OSError):
                 unfinished.unlink()
             raise
+
+    def check(self) -> None:
+        """Raise OSError where there is no room for another file, or no right to create it."""
+        with TemporaryFile(dir=self.folder) as file:
+            os.posix_fallocate(file.fileno(), 0, SLOTS * SLOT)
 
     def close(self) -> None:
         """Finish the file, if there is one: from now on it may be folded."""

@@ -12,7 +12,7 @@ from django.views.generic import TemplateView
 from apikeys.keys.pages import OwnKeys
 from apikeys.usage.models import Usage
 from apikeys.usage.sums import PERIODS, by_key, chart, period
-from console.ledger.chain import csv_safe
+from console.ledger.chain import BYTE_ORDER_MARK, csv_safe
 
 
 class UsageForm(forms.Form):
@@ -32,7 +32,6 @@ class UsagePage(OwnKeys, TemplateView):
         key = get_object_or_404(self.keys(), pk=key_id) if key_id else None
         chosen = self.keys().filter(pk=key.pk) if key else self.keys()
         return super().get_context_data(
-            usage=True,
             days=days,
             periods=PERIODS.items(),
             period=PERIODS[days],
@@ -54,7 +53,7 @@ class UsageCsv(OwnKeys):
         form.is_valid()
         days = form.cleaned_data.get("days") or 1
         start = period(days, timezone.now())[0]
-        response = HttpResponse(content_type="text/csv; charset=utf-8")
+        response = HttpResponse(BYTE_ORDER_MARK, content_type="text/csv; charset=utf-8")
         response.headers["Content-Disposition"] = f'attachment; filename="usage-{days}-days.csv"'
         out = csv.writer(response)
         out.writerow(["hour_utc", "api_key_id", "api_key", "accepted", "refused", "deleted_at_utc"])

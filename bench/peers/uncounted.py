@@ -5,7 +5,7 @@ from apikeys.gate.app import Gate
 
 
 class NoCounter:
-    def count(self, key_id: bytes, accepted: bool, address: str) -> None:
+    def count(self, key_id: bytes, accepted: bool, address: bytes) -> None:
         """Nothing is counted."""
 
     def close(self) -> None:

@@ -1,5 +1,7 @@
 """Security authentication: one code, one action. The code and the action travel in the same POST."""
 
+import math
+
 from django.db import transaction
 
 from console.accounts import User, lock
@@ -7,7 +9,7 @@ from console.factors.models import RECOVERY_LENGTH, Authenticator, Factor, Recov
 from console.factors.refusals import CodeRefused, CodeThrottled, Reason
 from console.ledger.kinds import Kind
 from console.ledger.record import record
-from console.origin import current_origin
+from console.origin import Actor, ActorKind, Origin, acting, current_origin
 from console.vault import VaultError
 
 
@@ -33,6 +35,7 @@ def authenticate(user: User, code: str) -> Factor:
         factor: Factor | None = kind.objects.select_for_update().filter(user=user, confirmed=True).first()
         if factor is None:
             raise CodeRefused(Reason.MALFORMED)
+        set_back = factor.clock_set_back()
         try:
             refused = factor.check_code(code)
         except VaultError:
@@ -42,6 +45,10 @@ def authenticate(user: User, code: str) -> Factor:
             # A throttled code is not tried, and not recorded: somebody with only a password cannot fill the ledger.
             if refused and not isinstance(refused, CodeThrottled):
                 record(Kind.CODE_REFUSED, user, by_factor=factor.kind, reason=refused.reason)
+            if set_back and not refused:
+                minutes = math.ceil(set_back.total_seconds() / 60)
+                with acting(Origin(lambda: Actor(ActorKind.SYSTEM))):
+                    record(Kind.CLOCK_SET_BACK, user, minutes=minutes)
     if refused:
         raise refused
     current_origin().factor = factor.kind

@@ -22,6 +22,7 @@ from console.sessions.store import Session
 ISSUER = "API Key Console"
 TOTP_STEP_SECONDS = 30
 TOTP_TOLERANCE_STEPS = 1  # RFC 6238, 5.2: one step for the delay between reading and sending
+SPENT_STEPS = 100  # remembered, which only matters where the clock is set back
 MAX_THROTTLE = timedelta(minutes=15)
 RECOVERY_CODES = 10
 RECOVERY_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32 characters, none easily mistaken for another
@@ -54,9 +55,10 @@ class Factor(TimestampMixin, ThrottlingMixin, Device):  # type: ignore[misc]
         return 1
 
     def throttled_until(self) -> datetime | None:
-        """When the next code is accepted. django-otp doubles the wait without limit; here 15 minutes is the most."""
+        """When the next code is accepted. django-otp doubles the wait without limit; here 15 minutes is the most, also
+        after a failure that a wrong clock dated in the future."""
         allowed, why = self.verify_is_allowed()
-        if allowed:
+        if allowed or self.throttling_failure_timestamp > timezone.now() + MAX_THROTTLE:
             return None
         until: datetime = min(why["locked_until"], self.throttling_failure_timestamp + MAX_THROTTLE)
         return until if until > timezone.now() else None
@@ -84,13 +86,17 @@ class Factor(TimestampMixin, ThrottlingMixin, Device):  # type: ignore[misc]
     def spend(self, code: str) -> CodeRefused | None:
         raise NotImplementedError
 
+    def clock_set_back(self) -> timedelta:
+        """By about how much the clock has been set back since the last code was accepted, as far as the codes show."""
+        return timedelta(0)
+
 
 class Authenticator(Factor):
     """An authenticator app (TOTP, RFC 6238: SHA-1, six digits, 30 s)."""
 
     kind = "totp"
     sealed_secret = models.BinaryField(editable=False)
-    last_step = models.BigIntegerField(default=-1, editable=False)
+    spent_steps = models.JSONField(default=list, editable=False)  # in the order in which they were spent
 
     class Meta:
         constraints = [
@@ -123,7 +129,7 @@ class Authenticator(Factor):
             delete_in_order(others)
             self.confirmed = True
             self.created_at = self.last_used_at = timezone.now()
-            self.save(update_fields=["confirmed", "created_at", "last_used_at", "last_step"])
+            self.save(update_fields=["confirmed", "created_at", "last_used_at", "spent_steps"])
             record(Kind.FACTOR_ADDED, self.user, user=self.user.username, factor=self.kind)
             Session.objects.filter(user=self.user).exclude(session_key=session).delete()
             return RecoveryCodes.issue(self.user)
@@ -148,16 +154,34 @@ class Authenticator(Factor):
         return f"otpauth://totp/{label}?" + urlencode({"secret": self.secret_text, "issuer": ISSUER}, quote_via=quote)
 
     def spend(self, code: str) -> CodeRefused | None:
+        """Accept the code of a step (30 s, counted from 1970) that is the clock's own, the one before or the one after,
+        where it is newer than every spent step that the clock has reached.
+
+        While the clock is never set back, those are all spent steps, and the rule is RFC 6238's: no code twice, and
+        none older than the last. Where it is, the steps that were spent while it was ahead keep nobody out until their
+        time comes, and are refused then. The newest SPENT_STEPS are remembered, and what is no newer than the oldest of
+        so many is refused: no step is ever accepted twice, however the clock is set.
+        """
         # unnoticed mutants (1): 30 s is also django-otp's default.
         totp = TOTP(self.secret, TOTP_STEP_SECONDS)
         # unnoticed mutants (1): None lets django-otp read the clock itself, once for each step that it tries.
         totp.time = time.time()
-        if totp.verify(int(code), TOTP_TOLERANCE_STEPS, self.last_step + 1):
-            self.last_step = totp.t()
+        reached = [step for step in self.spent_steps if step <= totp.t() + TOTP_TOLERANCE_STEPS]
+        if len(self.spent_steps) >= SPENT_STEPS:
+            reached.append(min(self.spent_steps))
+        if totp.verify(int(code), TOTP_TOLERANCE_STEPS, max(reached, default=-1) + 1):
+            self.spent_steps.append(totp.t())
+            if len(self.spent_steps) > SPENT_STEPS:
+                self.spent_steps.remove(min(self.spent_steps))
             return None
         if totp.verify(int(code), TOTP_TOLERANCE_STEPS):
             return CodeRefused(Reason.USED)
         return CodeRefused(Reason.WRONG)
+
+    def clock_set_back(self) -> timedelta:
+        now = int(time.time()) // TOTP_STEP_SECONDS
+        steps = self.spent_steps[-1] - now - TOTP_TOLERANCE_STEPS if self.spent_steps else 0
+        return timedelta(seconds=max(0, steps * TOTP_STEP_SECONDS))
 
 
 class RecoveryCodes(Factor):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 START = bytes(32)
+BYTE_ORDER_MARK = "\ufeff"  # in front of a CSV file, by which Excel knows that it is UTF-8
 FORMATS = {
     1: ("number", "at", "kind", "who", "address", "factor", "browser", "key_id", "key", "detail"),
     2: ("format", "number", "at", "kind", "actor", "who", "address", "factor", "browser", "key_id", "key", "params"),
@@ -80,7 +81,7 @@ def verify(rows: Iterable[tuple[Row, bytes]], head: bytes | None = None) -> Veri
 def read_export(file: Iterable[str]) -> Iterator[tuple[Row, bytes]]:
     """The rows of an unfiltered CSV export, in their order. Raises BrokenChain where `file` is no export."""
     lines = csv.reader(file)
-    header = [name.removeprefix("\ufeff") for name in next(lines, [])]
+    header = [name.removeprefix(BYTE_ORDER_MARK) for name in next(lines, [])]
     if not {*FORMATS[1], "hash"} <= {*header}:
         raise BrokenChain("this is not an export of a ledger: it starts without the names of the columns")
     for number, line in enumerate(lines, 1):
@@ -94,6 +95,7 @@ def read_export(file: Iterable[str]) -> Iterator[tuple[Row, bytes]]:
 
 
 def write_export(file: Any, rows: Iterable[tuple[Row, bytes]]) -> None:
+    file.write(BYTE_ORDER_MARK)
     out = csv.DictWriter(file, COLUMNS)
     out.writeheader()
     for row, found in rows:

@@ -24,11 +24,13 @@ class Kind(TextChoices):
     CREATION_REFUSED = "key.creation_refused", _("API key creation refused")
     ACCESS_REFUSED = "access.refused", _("Access refused")
     USER_CREATED = "user.created", _("User created")
+    RENAMED = "user.renamed", _("User renamed")
     INVITED = "user.invited", _("User invited")
     DISABLED = "user.disabled", _("User disabled")
     ENABLED = "user.enabled", _("User enabled")
     LOCKOUT_LIFTED = "lockout.lifted", _("Lockout lifted")
     LIMITS_CHANGED = "limits.changed", _("Limits changed")
+    CLOCK_SET_BACK = "clock.set_back", _("Clock set back")
 
     @property
     def stored(self) -> list[str]:

@@ -30,6 +30,7 @@ NOTICES = {
         "The log-on of user %(who)s is locked for 15 minutes after too many wrong passwords."
     ),
     Kind.PASSWORD_CHANGED: gettext_lazy("The password of user %(user)s was changed."),
+    Kind.RENAMED: gettext_lazy("User %(earlier)s was renamed. The user name to log on with is %(user)s from now on."),
     Kind.EMAIL_CHANGED: gettext_lazy("The email address of the account was changed."),
 }
 

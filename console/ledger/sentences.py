@@ -16,6 +16,7 @@ FACTORS = {
 ACTORS = {
     ActorKind.COMMAND.value: _("Command line"),
     ActorKind.REPORT.value: _("Leak report"),
+    ActorKind.SYSTEM.value: _("System"),
 }
 
 # By kind and, where the row has one, its parameter `reason`.
@@ -43,10 +44,12 @@ DETAILS = {
     (Kind.CREATION_REFUSED, "account_disabled"): _("The account was disabled."),
     (Kind.ACCESS_REFUSED, ""): _("Only the root account can do this."),
     (Kind.USER_CREATED, ""): _("User %(user)s."),
+    (Kind.RENAMED, ""): _("From %(earlier)s to %(user)s."),
     (Kind.INVITED, ""): _("User %(user)s."),
     (Kind.DISABLED, ""): _("User %(user)s."),
     (Kind.ENABLED, ""): _("User %(user)s."),
     (Kind.LOCKOUT_LIFTED, ""): _("User %(user)s."),
+    (Kind.CLOCK_SET_BACK, ""): _("The server’s clock was ahead by about %(minutes)s min when the last code was used."),
     (Kind.LIMITS_CHANGED, ""): _("Active keys: %(max_active_keys)s. Keys created per day: %(max_keys_a_day)s."),
 }
 

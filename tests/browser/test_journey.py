@@ -20,8 +20,8 @@ def log_on_and_enrol(page: Page) -> list[str]:
     expect(page.locator(".qr svg")).to_be_visible()
     page.get_by_label("Code shown in the app").fill(code(page.locator("#totp-secret").inner_text()))
     page.get_by_role("button", name="Verify").click()
+    expect(page.locator("#recovery-codes li code")).to_have_count(10)
     codes = page.locator("#recovery-codes li code").all_inner_texts()
-    assert len(codes) == 10
     page.get_by_role("link", name="I have stored them").click()
     return codes
 
@@ -55,13 +55,13 @@ def journey(page: Page, *, scripted: bool) -> None:
 
     page.get_by_role("link", name="View").click()  # asked again: no window, no memory
     verify(page, "000000")
-    expect(page.get_by_role("dialog")).to_contain_text("That code is wrong")
+    expect(page.get_by_role("dialog")).to_contain_text("The code is incorrect")
     page.get_by_role("button", name="Cancel").click()
 
     page.get_by_role("link", name="Delete").click()
     page.get_by_role("button", name="Confirm Deletion").click()
     verify(page, codes.pop())
-    expect(page.get_by_role("status")).to_contain_text("is deleted")
+    expect(page.get_by_role("status")).to_contain_text("has been deleted")
     expect(page.locator("tr[data-key-id]")).to_have_count(0)
 
 

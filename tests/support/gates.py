@@ -26,8 +26,8 @@ from apikeys.models import ApiKey, Usage
 from apikeys.usage.store import UsageStore
 from console.models import User
 from console.proxies import TrustedProxies
-from tests.support.person import wait_for
 from tests.support.servers import ROOT, free_port
+from tests.support.waiting import wait_for
 
 
 def database_url() -> str:

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.support.person import wait_for
 from tests.support.servers import ROOT, free_port
+from tests.support.waiting import wait_for
 
 ESTABLISHED = "01"
 NGINX_FOLDERS = ("body", "proxy", "fastcgi", "scgi", "uwsgi")

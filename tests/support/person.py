@@ -2,7 +2,6 @@
 
 import base64
 import ssl
-import time
 from pathlib import Path
 from typing import Self
 
@@ -10,8 +9,10 @@ import httpx
 from django_otp.oath import totp
 
 from tests.support import html
+from tests.support.servers import PASSWORD as PASSWORD
+from tests.support.waiting import wait_for as wait_for
 
-NAME, PASSWORD = "root", "correct horse battery staple"
+NAME = "root"
 
 
 def code(secret: str, ahead: int = 0) -> str:
@@ -68,12 +69,3 @@ class Person:
 
     def delete(self, key_id: str) -> httpx.Response:
         return self.send(f"/api-keys/{key_id}/delete/", otp_token=self.recovery_codes.pop())
-
-
-def wait_for(condition: object, seconds: float = 30) -> None:
-    """Until `condition()` holds; fails after that many seconds."""
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
-        time.sleep(0.02)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.gates import Callers, Gate, new_key
-from tests.support.person import wait_for
+from tests.support.waiting import wait_for
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,16 +13,19 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from tests.support.person import PASSWORD, wait_for
+from tests.support.waiting import wait_for
 
+PASSWORD = "correct horse battery staple"  # of root, and of whoever else a test logs on
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below those that the system gives to outgoing connections: none of these takes it before it is listened on."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def installed(name: str, requirements: Path) -> str:

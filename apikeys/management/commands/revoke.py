@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from apikeys.leaks.revoke import revoke_leaked
+from console.ledger.chain import BYTE_ORDER_MARK
 
 
 class Command(BaseCommand):
@@ -16,6 +17,6 @@ class Command(BaseCommand):
         parser.add_argument("file", nargs="?", type=FileType(), default=sys.stdin)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        secrets = options["file"].read().split()
+        secrets = options["file"].read().removeprefix(BYTE_ORDER_MARK).split()
         revoked = revoke_leaked(secrets)
         self.stdout.write(f"{revoked} of {len(secrets)} deleted; the others are unknown or were deleted before.")

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand
 
 from console.background import repeat
 from console.outbox import send_due
+from console.security import correct_attempts
 from console.sessions.store import SessionStore
 
 SECONDS = 5
@@ -28,4 +29,5 @@ class Command(BaseCommand):
 def housekeep() -> int:
     """Returns how many emails were sent."""
     SessionStore.clear_expired()
+    correct_attempts()
     return send_due()

@@ -31,9 +31,10 @@ class Command(BaseCommand):
         if file:
             self.verify(str(file), lambda: verify_file(file, head))
             return
-        accounts = User.objects.filter(account=None).order_by("username")
+        accounts = [*User.objects.filter(account=None).order_by("username")]
         if options["account"]:
-            accounts = accounts.filter(username=options["account"])
+            named = User.objects.named(options["account"])
+            accounts = [account for account in accounts if account == named]
         if not accounts:
             raise CommandError("There is no such root account.")
         if head and len(accounts) > 1:

@@ -1,0 +1,72 @@
+"""No page asks the database more often because there is more to show."""
+
+import uuid
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from apikeys.models import ApiKey
+from console.factors.models import RecoveryCodes
+from tests.support import filling
+from tests.support.addresses import addresses
+from tests.support.world import Enrolled
+
+pytestmark = [pytest.mark.django_db, pytest.mark.no_mutants]
+KEY = uuid.UUID(int=7)
+MOST = 8  # to read
+SEARCHES = [
+    "/api-keys/?q=sk&page=2",
+    "/api-keys/{key}/view/?q=sk&page=2",
+    "/api-keys/{key}/delete/?q=sk&page=2&confirmed=1",
+]
+
+
+def statements(browser: Client, path: str, **data: Any) -> list[str]:
+    """What it takes to answer, a download to its end."""
+    with CaptureQueriesContext(connection) as captured:
+        response: Any = browser.post(path, data) if data else browser.get(path)
+        b"".join(response)
+    return [query["sql"].split(maxsplit=1)[0] for query in captured]
+
+
+def fill(owner: Enrolled, rows: int) -> None:
+    filling.usage(filling.keys(owner, rows), 2)
+    filling.usage(filling.keys(owner, rows, deleted=True), 2)
+    filling.ledger(owner, rows, [*owner.api_keys.all()])
+    filling.sessions(owner, rows)
+    for account in filling.accounts(rows):
+        filling.keys(account, 1)
+
+
+def check(owner: Enrolled, browser: Client, paths: list[str], most: int) -> None:
+    fill(owner, len(filling.KINDS))
+    key = ApiKey.objects.of(owner).active()[0]
+    paths = [path.format(key=key.pk, hint=key.hint, owner=owner.pk) for path in paths]
+    for _first_fills_caches in range(2):
+        few = {path: statements(browser, path) for path in paths}
+    fill(owner, 1000)
+    many = {path: statements(browser, path) for path in paths}
+    assert [(path, few[path], many[path]) for path in paths if len(few[path]) != len(many[path])] == []
+    reads = {path: found.count("SELECT") for path, found in many.items() if "/csv/" not in path}
+    assert {path: count for path, count in reads.items() if count > most} == {}
+
+
+def test_the_pages_take_as_many_queries_for_1000_rows_as_for_one(owner: Enrolled, mine: Client) -> None:
+    pages = [path.replace(str(KEY), "{key}") for path in addresses(KEY) if path != "/logout/"]
+    check(owner, mine, pages + SEARCHES, MOST)
+
+
+def test_so_do_the_dialogs_that_a_code_opens(owner: Enrolled, mine: Client) -> None:
+    def counts() -> list[int]:
+        key = filling.keys(owner, 2)[0]
+        right = RecoveryCodes.issue(owner)[0]
+        paths = [f"/api-keys/{key.pk}/{act}/" for act in ("view", "delete")]
+        wrong = [statements(mine, path, otp_token="000000") for path in paths]
+        return [*map(len, wrong), len(statements(mine, paths[1], otp_token=right)), len(statements(mine, "/api-keys/"))]
+
+    few = counts()
+    fill(owner, 1000)
+    assert counts() == few
