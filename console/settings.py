@@ -45,6 +45,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "console.requests.RequestMiddleware",
     "console.health.any_host",
+    "console.unavailable.WritesMiddleware",
     "csp.middleware.CSPMiddleware",  # before whatever may refuse: the pages of errors have its nonce
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -84,15 +85,16 @@ if SQLITE_FILE:
     DATABASE = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(SQLITE_FILE)}
     if SQLITE_FILE.exists():  # one that is moved away is gone: no process makes an empty one in its place
         DATABASE["NAME"] = f"{SQLITE_FILE.as_uri()}?mode=rw"
+    # timeout: how many seconds a transaction waits for another to end.
     # IMMEDIATE takes the write lock where a transaction begins, so that limits are counted under it.
     # synchronous=FULL: a deletion that was answered survives a power failure.
     DATABASE["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
+        "timeout": 4,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL",
     }
 else:
-    DATABASE = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": dict(ENVIRONMENT.database.postgres)}
+    DATABASE = {"ENGINE": "console.postgres", "OPTIONS": dict(ENVIRONMENT.database.postgres)}
     for key, name in [
         ("NAME", "dbname"),
         ("HOST", "host"),

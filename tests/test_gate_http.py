@@ -159,9 +159,7 @@ def test_a_worker_that_stops_answers_open_connections(gate: Gate) -> None:
     assert gate.master.wait(20) == 0
 
 
-def test_a_worker_that_stops_accepts_connections_that_wait(
-    tmp_path: Path, transactional_db: None
-) -> None:
+def test_a_worker_that_stops_accepts_connections_that_wait(tmp_path: Path, transactional_db: None) -> None:
     secret = new_key()[1].encode()
     call = b"GET /verify HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n" + TOKEN + secret + b"\r\n\r\n"
     with Gate(tmp_path, workers=1) as gate, contextlib.ExitStack() as held:

@@ -135,7 +135,7 @@ def test_a_change_that_failed_tells_nobody(world: World) -> None:
     world.browser.raise_request_exception = False
     with connection.execute_wrapper(lambda *words: fail_on("apikeys_apikey", *words)):
         answer = delete(world)
-    assert answer.status_code == 500
+    assert answer.status_code == 503
     assert b"injected" not in answer.content and b"Traceback" not in answer.content and html.text(answer.content, "h1")
     assert not Email.objects.exists()
 

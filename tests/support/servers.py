@@ -46,6 +46,7 @@ class Server:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self.output, self.errors = folder.with_suffix(".out"), folder.with_suffix(".err")
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
