@@ -6,6 +6,7 @@ import re
 import resource
 import signal
 import socket
+import struct
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,8 @@ def test_it_speaks_http(gate: Gate) -> None:
     assert gate.send(with_body + b"\r\n\r\nabc").startswith(b"HTTP/1.1 200 OK")
     asked_first = gate.send(with_body + b"\r\nExpect: 100-continue\r\n\r\nabc")
     assert asked_first.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
+    asked_later = gate.send(call + b"\r\n" + with_body + b"\r\nExpect: 100-continue\r\n\r\nabc")
+    assert re.findall(rb"HTTP/1.1 (\d+)", asked_later) == [b"200", b"200"]
     assert gate.send(call.replace(b"/verify", b"http://gate/verify") + b"Connection: close\r\n\r\n")[9:12] == b"200"
     in_trailer = b"POST /verify HTTP/1.1\r\nHost: gate\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert b"missing" in gate.send(in_trailer + b"0\r\n" + TOKEN + secret + b"\r\n\r\n")
@@ -78,6 +81,26 @@ def test_a_caller_that_never_reads_is_disconnected(gate: Gate) -> None:
     with socket.create_connection(("127.0.0.1", gate.port), timeout=1) as greedy:
         send_until_blocked(gate, greedy)
         wait_for(lambda: broken(greedy))
+
+
+def test_a_caller_that_leaves_is_not_answered_on(gate: Gate) -> None:
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=20) as leaving:
+        leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets it
+        leaving.sendall(NOT_FOUND * 20_000)
+    answered = re.search(rb'gate_calls_total\{answer="other"\} (\d+)', gate.ask(path=b"/metrics")[2])
+    assert answered and int(answered[1]) < 20_000
+
+
+def test_an_idle_connection_stays_open(gate: Gate) -> None:
+    def date() -> str:
+        return gate.ask()[1]["date"]
+
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=20) as idle:
+        for _ in range(3):
+            before = date()
+            wait_for(lambda: date() != before)  # noqa: B023
+            idle.sendall(NOT_FOUND)
+            assert idle.recv(65536).startswith(b"HTTP/1.1 404")
 
 
 def test_after_invalid_data_a_caller_is_disconnected(gate: Gate) -> None:

@@ -28,10 +28,6 @@ class Share:
         """To be called once a second."""
         memory[self.slot] = int(time.monotonic())
 
-    def leave(self) -> None:
-        """Accept no more, and keep no other worker from it."""
-        memory[self.slot] = 0
-
     def has_accepted(self) -> None:
         memory[self.slot + 2] += 1
 
@@ -48,6 +44,11 @@ class Share:
                 if exceeds(opened, their_opened) or (opened >= their_opened and exceeds(accepted, their_accepted)):
                     return True
         return False
+
+
+def leave(worker: int) -> None:
+    """That worker accepts no more; the others no longer compare themselves with it."""
+    memory[worker % SLOTS * WORDS] = 0
 
 
 def exceeds(mine: int, theirs: int) -> bool:

@@ -67,9 +67,8 @@ class FlowControl:
 
     def pause_reading(self) -> None:
         """What is sent meanwhile waits in the socket."""
-        if not self.reading_paused:
-            self.reading_paused = True
-            self.transport.pause_reading()
+        self.reading_paused = True
+        self.transport.pause_reading()
 
     def resume_reading(self) -> None:
         if self.reading_paused:
@@ -150,8 +149,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def answer_next(self) -> None:
         """Answer the next call; where there is none, read on."""
-        if self.call is not None or self.flow.writing_paused or self.transport.is_closing():
-            return
+        if self.transport.is_closing():
+            return  # the caller has left
         if self.calls:
             self.call = call = self.calls.popleft()
             call.began_at = time.perf_counter()
@@ -164,8 +163,6 @@ class Connection(asyncio.BufferedProtocol):
                 self.server.gate.handle(call, self.reply)
         elif self.parser.error:
             self.end(self.parser.error)
-        elif self.state is FINISHING:
-            self.close()
         else:
             self.flow.resume_reading()
 

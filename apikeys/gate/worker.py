@@ -13,14 +13,14 @@ from contextlib import suppress
 import uvloop
 from gunicorn.workers.base import Worker
 
+from apikeys.gate import balance
 from apikeys.gate.app import Gate
-from apikeys.gate.balance import Share
 from apikeys.gate.http import Connection, Server
 from apikeys.gate.metrics import Metrics
 
 RESERVED_FILES = 64  # of those that a worker may open, for other things than connections
 OUT_OF_FILES_SECONDS = 1
-YIELD_SECONDS = 0.001  # to workers with fewer connections; they need some microseconds
+YIELD_SECONDS = 0.005  # to workers with fewer connections: they need microseconds, on a busy machine a turn of the CPU
 DRAIN_IDLE_SECONDS = 0.5
 DRAIN_SECONDS = 10
 
@@ -47,7 +47,7 @@ class GateWorker(Worker):  # type: ignore[misc]
         self.accepting: set[asyncio.Task[None]] = set()
         gate: Gate = self.wsgi()
         max_connections = min(gate.configuration.max_connections, file_limit() - RESERVED_FILES)
-        self.share = Share(self.age)
+        self.share = balance.Share(self.age)
         self.server = Server(gate, Metrics(self.age), self.share, max_connections)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
@@ -62,7 +62,7 @@ class GateWorker(Worker):  # type: ignore[misc]
             self.listen(listener)
         await stop.wait()
         self.server.draining = True
-        self.share.leave()
+        balance.leave(self.age)
         for listener in listeners:
             self.loop.remove_reader(listener)
             while self.accept(listener):  # connections that wait already would be reset
@@ -76,19 +76,15 @@ class GateWorker(Worker):  # type: ignore[misc]
     def listen(self, listener: socket.socket) -> None:
         with suppress(ValueError):  # closed meanwhile, because the worker stops
             self.loop.add_reader(listener, self.accept_in_turn, listener)
+            self.accept(listener)
 
     def accept_in_turn(self, listener: socket.socket) -> None:
         """Accept one connection, or let another worker accept it. It is one in each turn of the loop: a worker that
         accepts all that wait leaves the others idle."""
         if self.share.is_ahead():
             self.loop.remove_reader(listener)
-            self.loop.call_later(YIELD_SECONDS, self.accept_after_others, listener)
+            self.loop.call_later(YIELD_SECONDS, self.listen, listener)
         else:
-            self.accept(listener)
-
-    def accept_after_others(self, listener: socket.socket) -> None:
-        if listener.fileno() >= 0:
-            self.listen(listener)
             self.accept(listener)
 
     def accept(self, listener: socket.socket) -> bool:
