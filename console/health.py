@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from django.db import DatabaseError
+from django.db import Error
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
-from console import schema
+from console import schema, storage
 from console.logs import PROBES
 
 
@@ -29,9 +29,9 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
-    """The database can be reached and has the migrations of this version; 503 and the reason otherwise."""
+    """The database can be reached and written and has the migrations of this version; 503 and the reason otherwise."""
     try:
-        problem = schema.state()
-    except DatabaseError:
+        problem = storage.file_problem() or schema.state() or storage.write_problem()
+    except Error:
         problem = "the database cannot be reached"
     return HttpResponse(f"{problem or 'ok'}\n", content_type="text/plain", status=503 if problem else 200)
