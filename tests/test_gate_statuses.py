@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from apikeys.gate.metrics import render
-from apikeys.gate.policy import MESSAGES, UNAVAILABLE
+from apikeys.gate.policy import CANNOT_CHECK, MESSAGES
 from apikeys.keys.status import REFUSALS
 from tests.support.servers import ROOT
 
@@ -31,7 +31,7 @@ def test_nginx_has_each_with_the_message_of_the_gate() -> None:
     messages = dict(re.findall(r'^ *(\w+) +"(.+)";$', block, re.MULTILINE))
     assert messages.pop("default")
     assert messages == {status.value: message for status, message in MESSAGES.items()}
-    assert f'"message": "{UNAVAILABLE}"' in NGINX
+    assert f'"message": "{CANNOT_CHECK}"' in NGINX
 
 
 def test_the_schema_has_each() -> None:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from apikeys.gate import metrics, policy
-from apikeys.gate.call import FORWARDED_FOR, Answer, Call, Reply
+from apikeys.gate.call import FORWARDED_FOR, NOT_FOUND, OK, UNAVAILABLE, Answer, Call, Reply
 from apikeys.gate.configuration import GateConfiguration
 from apikeys.gate.lookup import Found, Lookup, Result, Unavailable
 from apikeys.gate.postgres import PostgresLookup
@@ -42,6 +42,7 @@ class Gate:
         self.lookup: Lookup = SqliteLookup(database) if isinstance(database, Path) else PostgresLookup(database)
         self.counter = CallCounter(configuration.metering_dir)
         self.digests = configuration.digests
+        # unnoticed mutants (2): how many addresses are remembered, not which.
         self.packed_address = lru_cache(4096)(self.uncached_address)
         self.logged_at: float | None = None
 
@@ -51,17 +52,18 @@ class Gate:
 
     def handle(self, call: Call, reply: Reply) -> None:
         """Answer a call, at once or when the database has answered."""
+        # unnoticed mutants (1): the same for all paths, and faster for most calls.
         path = call.path if call.path == VERIFY else path_of(call.path)
         if path == VERIFY or path.startswith(b"/verify/"):  # Envoy appends the path of the call
             self.verify(call, reply)
         elif path == b"/metrics":
             reply(metrics.answer(self.configuration.metering_dir))
         elif path == b"/healthz":
-            reply(policy.text(b"200 OK", "ok"))
+            reply(policy.text(OK, "ok"))
         elif path == b"/readyz":
             self.lookup.find([NO_DIGEST], lambda result: reply(self.readiness(result)))
         else:
-            reply(policy.failure(b"404 Not Found", "The gate answers at /verify."))
+            reply(policy.failure(NOT_FOUND, "The gate answers at /verify."))
 
     def verify(self, call: Call, reply: Reply) -> None:
         try:
@@ -94,10 +96,11 @@ class Gate:
             self.counter.check()
         except OSError:
             problem = problem or "calls cannot be counted"
-        return policy.text(b"503 Service Unavailable", problem) if problem else policy.text(b"200 OK", "ok")
+        return policy.text(UNAVAILABLE, problem) if problem else policy.text(OK, "ok")
 
     def caller(self, call: Call) -> bytes:
         """The caller's address, packed."""
+        # unnoticed mutants (1): another text that is no address.
         forwarded_for = b""
         for name, value in call.headers:
             if name == FORWARDED_FOR:
@@ -106,11 +109,13 @@ class Gate:
 
     def uncached_address(self, peer: str, forwarded_for: bytes) -> bytes:
         trusted = self.configuration.trusted_proxies
+        # unnoticed mutants (1): the names of encodings may be in capitals.
         return pack_address(caller_address(peer, forwarded_for.decode("latin-1"), trusted))
 
-    def unavailable(self, reason: str, message: str = policy.UNAVAILABLE) -> Answer:
+    def unavailable(self, reason: str, message: str = policy.CANNOT_CHECK) -> Answer:
         """503. The reason is logged now and then: a line for each call would fill the disk."""
         now = time.monotonic()
+        # unnoticed mutants (1): the clock does not stop at that instant.
         if self.logged_at is None or now - self.logged_at > LOG_SECONDS:
             self.logged_at = now
             logger.error("Calls are answered 503: %s", reason)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 TOKEN, AUTHORIZATION, FORWARDED_FOR = b"dashvector-auth-token", b"authorization", b"x-forwarded-for"
+OK, UNAUTHORIZED, NOT_FOUND = b"200 OK", b"401 Unauthorized", b"404 Not Found"
+HEADERS_TOO_LARGE, UNAVAILABLE = b"431 Request Header Fields Too Large", b"503 Service Unavailable"
 Headers = list[tuple[bytes, bytes]]  # names in lower case
 
 
@@ -20,7 +22,7 @@ class Call:
 
 @dataclass(slots=True)
 class Answer:
-    status: bytes  # b"200 OK"
+    status: bytes  # one of those above
     headers: bytes  # whole lines
     body: bytes
     label: str  # in the metrics; one of apikeys.gate.metrics.LABELS

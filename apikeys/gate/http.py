@@ -8,7 +8,7 @@ from typing import cast
 
 from apikeys.gate.app import Gate
 from apikeys.gate.balance import Share
-from apikeys.gate.call import Answer, Call
+from apikeys.gate.call import HEADERS_TOO_LARGE, Answer, Call
 from apikeys.gate.metrics import OTHER, Metrics
 from apikeys.gate.parser import NOTHING, Parser
 from console.proxies import UNIX
@@ -20,7 +20,7 @@ READ_BYTES = 4 << 10  # at once from one connection: what the loop parses before
 MAX_EXCESS = 32  # connections past the limit that are still answered, with 503; the others are cut off
 
 TOO_MANY = "Too many connections at the moment. Try again."
-HEADERS_TOO_LARGE = Answer(b"431 Request Header Fields Too Large", b"", b"", OTHER)
+TOO_LARGE = Answer(HEADERS_TOO_LARGE, b"", b"", OTHER)
 
 
 class Server:
@@ -158,7 +158,7 @@ class Connection(asyncio.BufferedProtocol):
                 limit = f"more than {self.server.max_connections} connections at once (GATE_MAX_CONNECTIONS)"
                 self.reply(self.server.gate.unavailable(limit, TOO_MANY))
             elif call.too_large:
-                self.reply(HEADERS_TOO_LARGE)
+                self.reply(TOO_LARGE)
             else:
                 self.server.gate.handle(call, self.reply)
         elif self.parser.error:

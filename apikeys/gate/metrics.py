@@ -10,7 +10,7 @@ import time
 from bisect import bisect_left
 from pathlib import Path
 
-from apikeys.gate.call import Answer
+from apikeys.gate.call import OK, Answer
 from apikeys.keys.status import REFUSALS
 from apikeys.metering.counter import SUFFIX, created_at
 
@@ -39,7 +39,7 @@ class Metrics:
 
 
 def answer(metering: Path) -> Answer:
-    return Answer(b"200 OK", b"content-type: text/plain; version=0.0.4\r\n", render(metering), OTHER)
+    return Answer(OK, b"content-type: text/plain; version=0.0.4\r\n", render(metering), OTHER)
 
 
 def render(metering: Path) -> bytes:

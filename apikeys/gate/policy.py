@@ -4,7 +4,7 @@ import json
 import uuid
 
 from apikeys.gate import metrics
-from apikeys.gate.call import AUTHORIZATION, TOKEN, Answer, Headers
+from apikeys.gate.call import AUTHORIZATION, OK, TOKEN, UNAUTHORIZED, UNAVAILABLE, Answer, Headers
 from apikeys.keys import format as keyformat
 from apikeys.keys.status import Status
 
@@ -16,7 +16,7 @@ MESSAGES = {  # deploy/nginx.conf has the same
     Status.DISABLED: "This API key or its account is disabled.",
     Status.EXPIRED: "This API key has expired. Create a new one in the console.",
 }
-UNAVAILABLE = "API keys cannot be checked at the moment. Try again."
+CANNOT_CHECK = "API keys cannot be checked at the moment. Try again."
 
 
 class Refused(Exception):
@@ -39,6 +39,7 @@ def key_in(headers: Headers) -> str:
     sent = tokens or bearers
     if not sent:
         raise Refused(Status.MISSING)
+    # unnoticed mutants (1): the names of encodings may be in capitals.
     key = sent.pop().decode("latin-1")
     if sent or not keyformat.well_formed(key):
         raise Refused(Status.MALFORMED)
@@ -49,17 +50,17 @@ def accept(key_id: bytes, account_id: int) -> Answer:
     """200, with whose key it is."""
     name = key_id.hex()
     name = f"{name[:8]}-{name[8:12]}-{name[12:16]}-{name[16:20]}-{name[20:]}"  # in half the time of uuid.UUID
-    return Answer(b"200 OK", f"x-account-id: {account_id}\r\nx-api-key-id: {name}\r\n".encode(), b"", metrics.ACCEPTED)
+    return Answer(OK, f"x-account-id: {account_id}\r\nx-api-key-id: {name}\r\n".encode(), b"", metrics.ACCEPTED)
 
 
 def refuse(status: Status) -> Answer:
     """401, with the reason."""
     lines = f"x-api-key-status: {status}\r\nwww-authenticate: Bearer\r\n"
-    return failure(b"401 Unauthorized", MESSAGES[status], lines, label=status)
+    return failure(UNAUTHORIZED, MESSAGES[status], lines, label=status)
 
 
 def unavailable(message: str) -> Answer:
-    return failure(b"503 Service Unavailable", message, "retry-after: 1\r\n", label=metrics.UNAVAILABLE)
+    return failure(UNAVAILABLE, message, "retry-after: 1\r\n", label=metrics.UNAVAILABLE)
 
 
 def text(status: bytes, line: str) -> Answer:
@@ -68,5 +69,5 @@ def text(status: bytes, line: str) -> Answer:
 
 def failure(status: bytes, message: str, lines: str = "", label: str = metrics.OTHER) -> Answer:
     """An answer whose body says what is wrong."""
-    body = {"request_id": str(uuid.uuid4()), "code": int(status[:3]), "message": message}
+    body = {"request_id": str(uuid.uuid4()), "code": int(status.partition(b" ")[0]), "message": message}
     return Answer(status, f"content-type: application/json\r\n{lines}".encode(), json.dumps(body).encode(), label)
