@@ -179,6 +179,23 @@ def sender(text: str) -> str:
     return text
 
 
+def public_keys_file(text: str) -> Path | None:
+    """Whose keys verify signatures (console.signatures); relative to the project. It is read again for each of them."""
+    if not text:
+        return None
+    from console.signatures import public_keys
+
+    path, source = ROOT / text, "https://api.github.com/meta/public_keys/secret_scanning"
+    try:
+        if not public_keys(path.read_text()):
+            raise ValueError
+    except OSError as error:
+        raise ValueError(f"It cannot be read ({error.strerror}). Set a file with what {source} answers.") from None
+    except ValueError:
+        raise ValueError(f"It has no public keys for ECDSA on P-256. Set a file with what {source} answers.") from None
+    return path
+
+
 def time_zone(text: str) -> str:
     try:
         return ZoneInfo(text).key

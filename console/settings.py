@@ -189,6 +189,8 @@ EMAIL_TIMEOUT = 10  # to connect
 EMAIL_CONVERSATION_SECONDS = 30  # with the server, for one message
 DEFAULT_FROM_EMAIL = ENVIRONMENT.mail_from
 
+LEAK_REPORT_PUBLIC_KEYS = ENVIRONMENT.leak_report_public_keys
+
 LANGUAGE_CODE = "en"
 TIME_ZONE = ENVIRONMENT.time_zone
 USE_I18N = True

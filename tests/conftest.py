@@ -80,6 +80,12 @@ def world(owner: Enrolled, codes: Iterator[str]) -> World:
 
 
 @pytest.fixture
+def made(owner: Enrolled) -> tuple[ApiKey, str]:
+    """A key of the owner's, and its secret."""
+    return ApiKey.objects.issue(owner, uuid.uuid4())
+
+
+@pytest.fixture
 def recovery(owner: User) -> RecoveryCodes:
     found: RecoveryCodes = RecoveryCodes.objects.get(user=owner)
     return found

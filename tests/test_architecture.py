@@ -18,6 +18,8 @@ LAYERS = [
         "console.wsgi",
         "console.gunicorn_conf",
         "console.start",
+        "console.health",
+        "console.storage",
         "console.models",
         "console.management",
         "console.admin_site",

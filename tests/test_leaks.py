@@ -4,10 +4,8 @@ import io
 import json
 import sys
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import time_machine
@@ -18,23 +16,12 @@ from django.test import Client
 from apikeys.keys import format as keyformat
 from apikeys.keys.models import ApiKey, KeyDeleted
 from apikeys.leaks import pages as leaks
-from apikeys.leaks.revoke import revoke_leaked
+from apikeys.leaks.revoke import Leak, revoke_leaked
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
-from tests.support.world import Enrolled
+from tests.support.reports import report
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def made(owner: Enrolled) -> tuple[ApiKey, str]:
-    return ApiKey.objects.issue(owner, uuid.uuid4())
-
-
-def report(body: object, content_type: str = "application/json", **more: str) -> Any:
-    text = body if isinstance(body, str) else json.dumps(body)
-    client = Client(enforce_csrf_checks=True)
-    return client.post("/leaked-keys", text, content_type=content_type, **more)  # type: ignore[arg-type]
 
 
 def test_it_is_deleted_and_recorded(made: tuple[ApiKey, str]) -> None:
@@ -70,6 +57,10 @@ def test_the_answer_tells_nothing(made: tuple[ApiKey, str], monkeypatch: pytest.
         ("", "text/plain"),
         ("{", "application/json"),
         ("[]", "application/json"),
+        ('["sk-", {"token": 1}]', "application/json"),
+        ('[{"token": null, "url": "https://example.org"}]', "application/json"),
+        ('[["sk-"]]', "application/json"),
+        (json.dumps([{"token": "sk-"}] * 101), "application/json"),
         ('{"keys": []}', "application/json"),
         ('{"keys": [1]}', "application/json"),
         ('{"keys": "sk-"}', "application/json"),
@@ -143,4 +134,4 @@ def test_somebody_else_was_faster(made: tuple[ApiKey, str], monkeypatch: pytest.
         raise KeyDeleted
 
     monkeypatch.setattr(ApiKey, "revoke", deleted)
-    assert revoke_leaked([made[1]]) == 0
+    assert revoke_leaked([Leak(made[1])]) == 0

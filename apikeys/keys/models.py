@@ -1,6 +1,7 @@
 """The keys."""
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -217,11 +218,11 @@ class ApiKey(models.Model):
             raise
         return secret
 
-    def revoke(self, reason: str = "deleted") -> None:
-        """Deny the key from this commit on and drop its secret. `reason` is one of REVOCATIONS. Raises KeyDeleted where
-        that has been done."""
+    def revoke(self, reason: str = "deleted", facts: Mapping[str, Any] | None = None) -> None:
+        """Deny the key from this commit on and drop its secret. `reason` is one of REVOCATIONS; `facts` are what the
+        ledger says of it besides. Raises KeyDeleted where that has been done."""
         with transaction.atomic():
-            record(REVOCATIONS[reason], self.account, key=self)
+            record(REVOCATIONS[reason], self.account, key=self, **(facts or {}))
             active = ApiKey.objects.active().filter(pk=self.pk)
             if not active.update(deleted_at=timezone.now(), sealed_secret=None):
                 raise KeyDeleted

@@ -36,6 +36,8 @@ DETAILS = {
     (Kind.FACTOR_DAMAGED, ""): _("The stored %(factor)s of user %(user)s was modified outside the console."),
     (Kind.RECOVERY_CODES_CREATED, ""): _("Of user %(user)s."),
     (Kind.SESSION_ENDED, ""): _("Session of user %(user)s from %(address)s."),
+    (Kind.KEY_LEAKED, "reported"): _("According to the report, it was found at %(url)s."),
+    (Kind.KEY_LEAKED, "signed"): _("According to a report with a verified signature, it was found at %(url)s."),
     (Kind.KEY_DAMAGED, ""): _("The stored key was modified outside the console."),
     (Kind.CREATION_REFUSED, "max_active"): _("%(used)s of %(max)s API keys were in use."),
     (Kind.CREATION_REFUSED, "max_created_per_day"): _("%(used)s of %(max)s API keys had been created that day."),

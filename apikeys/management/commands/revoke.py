@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from apikeys.leaks.revoke import revoke_leaked
+from apikeys.leaks.revoke import Leak, revoke_leaked
 from console.ledger.chain import BYTE_ORDER_MARK
 
 
@@ -18,5 +18,5 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         secrets = options["file"].read().removeprefix(BYTE_ORDER_MARK).split()
-        revoked = revoke_leaked(secrets)
+        revoked = revoke_leaked(map(Leak, secrets))
         self.stdout.write(f"{revoked} of {len(secrets)} deleted; the others are unknown or were deleted before.")
