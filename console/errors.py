@@ -1,9 +1,13 @@
 """The pages of errors."""
 
+import sys
+
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
+
+from console.unavailable import database_unavailable, is_database_unavailable
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
@@ -22,4 +26,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    """Called while the exception is handled, whichever view, middleware or template it came from."""
+    if is_database_unavailable(sys.exception()):
+        return database_unavailable(request)
     return plain_page(request, 500)

@@ -8,10 +8,11 @@ from console import environment, logs
 
 ENVIRONMENT = environment.read_or_exit()
 workers = ENVIRONMENT.console_workers
-worker_class = "gthread"
+worker_class = "console.worker.Worker"
 threads = 8
+worker_connections = 900  # a process may have 1,024 files open, as systems are set up
 timeout = 60
-graceful_timeout = 20
+graceful_timeout = 8  # twice what the longest request may wait for the database
 keepalive = 75  # longer than the proxy's in front, which otherwise meets closed connections
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
@@ -24,6 +25,9 @@ TWINS = (
 )
 
 
+STATEMENT_SECONDS = 3  # somebody waits for the page
+
+
 def on_starting(server: Any) -> None:
     """Refuse to start with vault keys that are not this database's."""
     import django
@@ -33,7 +37,10 @@ def on_starting(server: Any) -> None:
     from django.core.exceptions import ImproperlyConfigured
     from django.db import DatabaseError, connection
 
+    from console.postgres.base import DatabaseWrapper
     from console.vault_keys import VaultKey
+
+    DatabaseWrapper.seconds = STATEMENT_SECONDS  # in the workers too, which are forked
 
     try:
         VaultKey.check_all()

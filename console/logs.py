@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 SECRET = re.compile(r"sk-[0-9A-Za-z]{8,}")  # a key or a part of one, wherever it was put by mistake
 INVITATION = re.compile(r"(/invitation/\d+/)[^/\"\s]+")
+PROBES = {"/healthz", "/readyz"}  # asked every few seconds: an answer of 200 is not logged
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
@@ -28,7 +29,8 @@ class JsonFormatter(logging.Formatter):
             **getattr(record, "fields", {}),
         }
         if record.exc_info and not record.name.startswith("django.security."):  # those are clients' errors
-            line["error"] = self.formatException(record.exc_info)
+            unavailable = getattr(record, "status_code", 500) == 503  # its cause is no fault of the code
+            line["error"] = str(record.exc_info[1]) if unavailable else self.formatException(record.exc_info)
         return INVITATION.sub(r"\1...", scrubbed(json.dumps(line)))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
-from console.logs import request_id, scrubbed
+from console.logs import PROBES, request_id, scrubbed
 from console.origin import client_address
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ class RequestMiddleware:
                 "ms": round((time.monotonic() - began) * 1000, 1),
                 "address": client_address(request),
             }
-            logger.info("answered", extra={"fields": fields})
+            if request.path not in PROBES or response.status_code != 200:
+                logger.info("answered", extra={"fields": fields})
             return response
         finally:
             request_id.reset(token)

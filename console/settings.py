@@ -5,7 +5,6 @@ from typing import Any
 
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
-from psycopg.conninfo import make_conninfo
 
 from console import environment, logs
 from console.vault import Vault
@@ -45,6 +44,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "console.requests.RequestMiddleware",
+    "console.health.any_host",
+    "console.unavailable.WritesMiddleware",
     "csp.middleware.CSPMiddleware",  # before whatever may refuse: the pages of errors have its nonce
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -78,34 +79,32 @@ TEMPLATES = [
     },
 ]
 
-
-POSTGRES_NAMES = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password", "NAME": "dbname"}
 SQLITE_FILE = ENVIRONMENT.sqlite_file
 DATABASE: dict[str, Any]
 if SQLITE_FILE:
     DATABASE = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(SQLITE_FILE)}
     if SQLITE_FILE.exists():  # one that is moved away is gone: no process makes an empty one in its place
         DATABASE["NAME"] = f"{SQLITE_FILE.as_uri()}?mode=rw"
+    # timeout: how many seconds a transaction waits for another to end.
     # IMMEDIATE takes the write lock where a transaction begins, so that limits are counted under it.
     # synchronous=FULL: a deletion that was answered survives a power failure.
     DATABASE["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
+        "timeout": 4,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL",
     }
 else:
-    DATABASE = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": dict(ENVIRONMENT.database.postgres)}
-    for key, name in POSTGRES_NAMES.items():
+    DATABASE = {"ENGINE": "console.postgres", "OPTIONS": dict(ENVIRONMENT.database.postgres)}
+    for key, name in [
+        ("NAME", "dbname"),
+        ("HOST", "host"),
+        ("PORT", "port"),
+        ("USER", "user"),
+        ("PASSWORD", "password"),
+    ]:
         DATABASE[key] = DATABASE["OPTIONS"].pop(name, "")
 # A connection lives as long as its thread; opening one for each request costs PostgreSQL a factor of ten.
 DATABASES = {"default": DATABASE | {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}}
-
-
-def postgres_conninfo(database: dict[str, Any]) -> str:
-    """The same database for a driver without Django, as libpq takes it."""
-    parameters = {name: database[key] for key, name in POSTGRES_NAMES.items() if database.get(key)}
-    return make_conninfo("", **database.get("OPTIONS", {}) | parameters)
-
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -179,12 +178,15 @@ CONTENT_SECURITY_POLICY = {
 
 MAIL = ENVIRONMENT.mail
 BACKENDS = {"consolemail": "console", "dummymail": "dummy", "filemail": "filebased", "memorymail": "locmem"}
-EMAIL_BACKEND = f"django.core.mail.backends.{BACKENDS.get(MAIL.scheme, 'smtp')}.EmailBackend"
+EMAIL_BACKEND = "console.smtp.EmailBackend"
+if MAIL.scheme in BACKENDS:
+    EMAIL_BACKEND = f"django.core.mail.backends.{BACKENDS[MAIL.scheme]}.EmailBackend"
 EMAIL_HOST, EMAIL_PORT = MAIL.host, MAIL.port
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = MAIL.user, MAIL.password
 EMAIL_USE_TLS, EMAIL_USE_SSL = MAIL.scheme == "smtp+tls", MAIL.scheme == "smtp+ssl"
 EMAIL_FILE_PATH = MAIL.folder
-EMAIL_TIMEOUT = 10
+EMAIL_TIMEOUT = 10  # to connect
+EMAIL_CONVERSATION_SECONDS = 30  # with the server, for one message
 DEFAULT_FROM_EMAIL = ENVIRONMENT.mail_from
 
 LANGUAGE_CODE = "en"
@@ -205,7 +207,6 @@ STORAGES = {
 LOGGING = logs.CONFIG
 
 TRUSTED_PROXIES = ENVIRONMENT.trusted_proxies
-GATE_MAX_CONNECTIONS = ENVIRONMENT.gate_max_connections
 METERING_DIR = ENVIRONMENT.metering_dir
 METERING_SECONDS = ENVIRONMENT.metering_seconds
 

@@ -3,6 +3,7 @@ both together. Each run has a worker for each processor, and each worker has a d
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,7 @@ class Runs:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # PostgreSQL ends with it
     os.environ.pop("DATABASE_URL", None)
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
     left_out = {mark for mark, (program, _, _) in NEEDED.items() if not shutil.which(program, path=path)}

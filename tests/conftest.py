@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-LONGEST = ("attacks", "browser", "test_start", "test_gate_http", "test_machine")
+LONGEST = ("attacks", "test_start", "test_gate_http", "test_machine")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest begin first, so that all workers end together; what only PostgreSQL does is skipped elsewhere."""
+    """The longest files begin, so that all workers end together. Those with a browser come last: once Playwright runs
+    its event loop in a process, Django asks no database there. What only PostgreSQL does is skipped elsewhere."""
+    browsers = {item.path for item in items if item.get_closest_marker("browser")}
     items.sort(key=lambda item: not item.nodeid.removeprefix("tests/").startswith(LONGEST))
+    items.sort(key=lambda item: item.path in browsers)
     if connection.vendor != "postgresql":
         for item in items:
             if item.get_closest_marker("postgres"):

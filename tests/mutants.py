@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -146,6 +147,7 @@ def noticed_too_many(folder: Path, ended: Ended) -> list[str]:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # PostgreSQL ends with it
     programs = postgres_folder()
     if not programs:
         print("PostgreSQL is missing (Debian's package postgresql); its half of the gate needs it.")

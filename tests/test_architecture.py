@@ -13,7 +13,15 @@ from tests.support.servers import ROOT
 pytestmark = pytest.mark.once
 # From the top. A module belongs to the longest name that it begins with; what is not named stands below all of them.
 LAYERS = [
-    ["console.urls", "console.wsgi", "console.start", "console.models", "console.management", "console.admin_site"],
+    [
+        "console.urls",
+        "console.wsgi",
+        "console.gunicorn_conf",
+        "console.start",
+        "console.models",
+        "console.management",
+        "console.admin_site",
+    ],
     ["console.pages", "console.operators", "console.admin"],
     ["console.access", "console.requests"],
     ["console.factors", "console.sessions", "console.security"],

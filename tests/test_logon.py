@@ -209,7 +209,7 @@ def test_a_log_on_that_fails_at_its_end_is_not_in_the_ledger(owner: Enrolled, co
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(fail):
-        assert browser.post("/login/verify/", {"otp_token": next(codes)}).status_code == 500
+        assert browser.post("/login/verify/", {"otp_token": next(codes)}).status_code == 503
     connection.needs_rollback = False
     assert not Entry.objects.filter(kind=Kind.LOGGED_ON).exists()
     assert browser.post("/login/verify/", {"otp_token": next(codes)}).status_code == 302

@@ -1,7 +1,12 @@
 """What is mailed to an owner, once, after the change: from the queue to a server that may be down."""
 
+import contextlib
 import socketserver
+import ssl
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +25,9 @@ from console.models import User
 from console.outbox import Email
 from tests.support import html
 from tests.support.actions import ACTIONS, change_email, delete
+from tests.support.nginx import make_certificate
 from tests.support.person import PASSWORD
+from tests.support.servers import ROOT, running
 from tests.support.world import Enrolled, World, verified_client
 
 pytestmark = pytest.mark.django_db
@@ -32,12 +39,17 @@ class MailServer(socketserver.TCPServer):
     def __init__(self, *words: Any) -> None:
         super().__init__(*words)
         self.taken: list[str] = []
+        self.called, self.left, self.enough = threading.Event(), threading.Event(), threading.Event()
 
 
 class MailSession(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         assert isinstance(self.server, MailServer)
         self.wfile.write(b"220 here\r\n")
+        self.converse()
+
+    def converse(self) -> None:
+        assert isinstance(self.server, MailServer)
         for line in self.rfile:
             words = line.decode().upper().split()
             if words[0] == "RCPT" and "GONE@" in words[1]:
@@ -123,7 +135,7 @@ def test_a_change_that_failed_tells_nobody(world: World) -> None:
     world.browser.raise_request_exception = False
     with connection.execute_wrapper(lambda *words: fail_on("apikeys_apikey", *words)):
         answer = delete(world)
-    assert answer.status_code == 500
+    assert answer.status_code == 503
     assert b"injected" not in answer.content and b"Traceback" not in answer.content and html.text(answer.content, "h1")
     assert not Email.objects.exists()
 
@@ -140,7 +152,7 @@ def test_a_server_that_is_down_loses_nothing_and_blocks_nobody(
     world: World, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.EMAIL_BACKEND, settings.EMAIL_HOST, settings.EMAIL_PORT = (
-        "django.core.mail.backends.smtp.EmailBackend",
+        "console.smtp.EmailBackend",
         "127.0.0.1",
         1,
     )
@@ -165,13 +177,124 @@ def test_one_that_the_server_does_not_take_waits_and_holds_up_no_other(
     Email.objects.create(to="here@example.org", subject="second", body="x")
     with MailServer(("127.0.0.1", 0), MailSession) as server:
         threading.Thread(target=server.serve_forever).start()
-        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_BACKEND = "console.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address[:2]
         call_command("housekeep", "--once")
         server.shutdown()
     waiting = Email.objects.get()
     assert (waiting.subject, waiting.attempts) == ("first", 1) and waiting.due_at > timezone.now()
     assert server.taken == ["here@example.org"] and "the mail server rejected it" in caplog.text
+
+
+class TlsSession(MailSession):
+    context: ssl.SSLContext
+
+    def setup(self) -> None:
+        self.request = self.context.wrap_socket(self.request, server_side=True)
+        super().setup()
+
+
+class StartTlsSession(MailSession):
+    def handle(self) -> None:
+        for line in (b"220 here\r\n", b"250-here\r\n250 STARTTLS\r\n", b"220 go on\r\n"):
+            self.wfile.write(line)
+            if not line.endswith(b"on\r\n"):
+                self.rfile.readline()
+        self.request = TlsSession.context.wrap_socket(self.request, server_side=True)
+        self.setup()
+        self.converse()
+
+
+@pytest.mark.parametrize(("session", "scheme"), [(TlsSession, "ssl"), (StartTlsSession, "tls")])
+def test_it_is_sent_over_tls(
+    session: type[MailSession], scheme: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    TlsSession.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    TlsSession.context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    settings.EMAIL_BACKEND = "console.smtp.EmailBackend"
+    settings.EMAIL_USE_SSL, settings.EMAIL_USE_TLS = scheme == "ssl", scheme == "tls"
+    Email.objects.create(to="here@example.org", subject="first", body="x")
+    with MailServer(("127.0.0.1", 0), session) as server:
+        threading.Thread(target=server.serve_forever).start()
+        settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address[:2]
+        call_command("housekeep", "--once")
+        server.shutdown()
+    assert server.taken == ["here@example.org"] and not Email.objects.exists()
+
+
+class SlowSession(MailSession):
+    """Says what a mail server says, but from a line of its choice on no line ends: a byte, and another, and another."""
+
+    slow_from = 0
+    disable_nagle_algorithm = True
+
+    def handle(self) -> None:
+        assert isinstance(self.server, MailServer)
+        self.server.called.set()
+        self.lines, self.wfile = 0, self  # type: ignore[assignment]
+        with contextlib.suppress(OSError):
+            super().handle()
+        self.server.left.set()
+
+    def write(self, line: bytes) -> None:
+        assert isinstance(self.server, MailServer)
+        self.lines += 1
+        for _ in range(1000 if self.lines > self.slow_from else 0):
+            self.connection.sendall(b"2")
+            if self.server.enough.wait(0.05):
+                break
+        self.connection.sendall(line)
+
+    def finish(self) -> None:
+        """There is no file to close."""
+
+
+@pytest.mark.parametrize("slow_from", [0, 1, 4, 5], ids=["greeting", "EHLO", "DATA", "taken"])
+def test_a_server_that_says_a_byte_now_and_then_is_given_up(
+    slow_from: int, settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SlowSession, "slow_from", slow_from)
+    settings.EMAIL_BACKEND, settings.EMAIL_CONVERSATION_SECONDS = "console.smtp.EmailBackend", 0.5
+    Email.objects.create(to="first@example.org", subject="first", body="x")
+    Email.objects.create(to="second@example.org", subject="second", body="x")
+    with MailServer(("127.0.0.1", 0), SlowSession) as server:
+        threading.Thread(target=server.serve_forever).start()
+        settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address[:2]
+        call_command("housekeep", "--once")
+        server.shutdown()
+    assert "the conversation took longer than 0.5 s" in caplog.text
+    assert [*Email.objects.order_by("pk").values_list("subject", "attempts")] == [("first", 1), ("second", 0)]
+    assert Email.objects.get(subject="first").due_at > timezone.now(), "the other one is the next that is tried"
+
+
+QUEUE = "from console.outbox import Email; Email.queue('owner@example.org', 'Subject', 'Text')"
+EXPIRED = """
+import time
+from console.sessions.store import Session
+Session.objects.create(session_key="x", expire_date="2020-01-01T00:00Z")
+while Session.objects.exists():
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.once
+def test_a_slow_server_holds_nothing_else_up(tmp_path: Path) -> None:
+    with MailServer(("127.0.0.1", 0), SlowSession) as slow:
+        threading.Thread(target=slow.serve_forever).start()
+        with running(tmp_path / "data", EMAIL_URL=f"smtp://127.0.0.1:{slow.server_address[1]}") as server:
+
+            def shell(code: str) -> None:
+                command = [sys.executable, "manage.py", "shell", "--no-imports", "--command", code]
+                subprocess.run(command, cwd=ROOT, env=server.environment, check=True, timeout=25)
+
+            shell(QUEUE)
+            assert slow.called.wait(20)
+            shell(EXPIRED)
+            assert not slow.left.is_set(), "that conversation still goes on"
+            slow.enough.set()
+        slow.shutdown()
 
 
 def test_a_command_can_name_the_address(db: None) -> None:

@@ -84,7 +84,7 @@ def test_what_counts_as_translated(template: str, found: list[str]) -> None:
     assert [*untranslated(template)] == found
 
 
-@pytest.mark.parametrize("template", ["400.html", "404.html", "500.html"])
+@pytest.mark.parametrize("template", ["400.html", "404.html", "500.html", "503.html"])
 @pytest.mark.parametrize("language", ["en", "zh-hans"])
 def test_a_page_says_its_language_even_where_nothing_is_known_of_the_request(template: str, language: str) -> None:
     with translation.override(language):

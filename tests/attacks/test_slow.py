@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.attacks.conftest import Site
 from tests.browser.test_journey import log_on_and_enrol
+from tests.support.nginx import connections
 from tests.support.person import wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.gateway, pytest.mark.slow_clients]
@@ -21,13 +22,6 @@ WAYS = {
     "bodies": ["-B", "-i", "5", "-s", "8192", "-u", "{address}/login/"],
     "reading": ["-X", "-w", "512", "-y", "1024", "-n", "5", "-z", "32", "-u", "{address}" + LONG],
 }
-ESTABLISHED = "01"
-
-
-def connections(port: int) -> int:
-    """How many callers are connected to that port of this machine."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(row[1].endswith(f":{port:04X}") and row[3] == ESTABLISHED for row in rows)
 
 
 @contextlib.contextmanager

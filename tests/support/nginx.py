@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from tests.support.servers import ROOT, free_port
 from tests.support.waiting import wait_for
 
+ESTABLISHED = "01"
 NGINX_FOLDERS = ("body", "proxy", "fastcgi", "scgi", "uwsgi")
 
 
@@ -46,6 +47,12 @@ def program(output: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def connections(port: int) -> int:
+    """How many callers are connected to that port of this machine."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == ESTABLISHED for row in rows)
 
 
 def make_certificate(folder: Path) -> Path:

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ class Server:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self.output, self.errors = folder.with_suffix(".out"), folder.with_suffix(".err")
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
@@ -62,12 +64,45 @@ class Server:
 
     def start(self) -> str:
         """Until it serves; what it printed by then."""
+        self.run()
+        self.wait_until_serving()
+        return self.output.read_text()
+
+    def run(self) -> None:
+        """In a process group of its own."""
         command = [sys.executable, "-m", "console.start"]
         with self.output.open("w") as out, self.errors.open("w") as err:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=out, stderr=err)
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdout=out, stderr=err, process_group=0
+            )
+        self.known = {self.process.pid}
+
+    def wait_until_serving(self) -> None:
         wait_for(lambda: "Account:" in self.output.read_text() or self.process.poll() is not None, 90)
         assert self.process.returncode is None, self.errors.read_text()
-        return self.output.read_text()
+
+    def processes(self) -> set[int]:
+        """It and all that it started which live, as far as this was called while their parents did."""
+        stats = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+                stats[int(stat.parent.name)] = state, int(parent)
+        before: set[int] = set()
+        while before != self.known:
+            before = self.known
+            self.known = before | {pid for pid, (_, parent) in stats.items() if parent in before}
+        return {pid for pid in self.known if pid in stats and stats[pid][0] != "Z"}
+
+    def execute(self, query: str) -> list[tuple[object, ...]]:
+        """On its database, by its driver alone."""
+        if url := self.environment.get("DATABASE_URL"):
+            with psycopg.connect(url) as postgres:
+                cursor = postgres.execute(query.encode())
+                return cursor.fetchall() if cursor.description else []
+        file = Path(self.environment["CONSOLE_DATA_DIR"]) / "console.sqlite3"
+        with contextlib.closing(sqlite3.connect(file)) as sqlite, sqlite:
+            return sqlite.execute(query).fetchall()
 
     def stop(self, sign: int = signal.SIGTERM) -> int:
         """End it; its status."""

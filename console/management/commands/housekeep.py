@@ -21,13 +21,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["once"]:
-            self.stdout.write(f"{housekeep()} emails sent")
+            clean_up()
+            self.stdout.write(f"{send_due()} emails sent")
             return
-        repeat(housekeep, SECONDS, "Email waits: the database cannot be reached")
+        repeat(clean_up, SECONDS, "Email and expired sessions wait: the database cannot be reached", send_due)
 
 
-def housekeep() -> int:
-    """Returns how many emails were sent."""
+def clean_up() -> None:
     SessionStore.clear_expired()
     correct_attempts()
-    return send_due()

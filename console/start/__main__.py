@@ -1,0 +1,75 @@
+"""Prepare the data folder, have the servers run (console.supervisor), and print where they are."""
+
+import os
+import signal
+import socket
+import sys
+from types import FrameType
+
+from console import environment
+from console.environment import ConfigurationError, Environment
+from console.start import StartError, lock, secrets_file
+from console.start.servers import SIGNALS, Servers
+from console.supervisor import HOST
+
+
+def exit_at_once(signum: int, frame: FrameType | None) -> None:
+    """Until the servers run: every step leaves the folder as it was, or done."""
+    os._exit(0)
+
+
+def check_port(name: str, port: int) -> None:
+    """Raises StartError where it cannot be listened on."""
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+    except OSError as error:
+        raise StartError(f"Cannot listen on port {port}: {error}. Set {name} to a free port.") from error
+
+
+def start() -> int:
+    made = secrets_file.new_secrets()
+    found = environment.read(new_secrets=made)
+    held = lock.take(found.data_dir, found.console_url)
+    check_port("PORT", found.port)
+    check_port("GATE_PORT", found.gate_port)
+    secrets_file.write(found.secrets_file, made)
+
+    import django
+
+    django.setup()
+    from console.start import site
+
+    password = site.prepare(found)
+    servers = Servers(found, held)
+    if servers.serving():
+        print_all(found, password)
+        site.password_printed(found)
+    return servers.wait()
+
+
+def print_all(found: Environment, password: str) -> None:
+    lines = {"Console": f"http://{HOST}:{found.port}", "Gate": f"http://{HOST}:{found.gate_port}", "Account": "root"}
+    if password:
+        lines["Password"] = password
+    for name, value in lines.items():
+        print(f"{name + ':':10}{value}")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    os.umask(0o077)
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
+    for signum in SIGNALS:
+        if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(signum, exit_at_once)
+    try:
+        return start()
+    except (ConfigurationError, StartError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

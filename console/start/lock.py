@@ -1,0 +1,48 @@
+"""One start at a time has a data folder."""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from console.start import StartError
+from console.supervisor import STOP_SECONDS
+
+
+def take(folder: Path, url: str) -> int:
+    """The file descriptor that holds it, until every process that has it is gone. Raises StartError that says who does.
+
+    A start that was killed leaves servers that are about to end: those are waited for.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, mode=0o600)
+    deadline = time.monotonic() + STOP_SECONDS
+    while not locked(file):
+        pid, _, its_url = os.pread(file, 1000, 0).decode().strip().partition(" ")
+        if lives(pid) or time.monotonic() > deadline:
+            raise StartError(
+                f"{folder} is in use by process {pid or 'unknown'}, which serves {its_url or 'soon'}. "
+                "Stop that process, or set CONSOLE_DATA_DIR to another folder."
+            )
+        time.sleep(0.05)
+    os.ftruncate(file, 0)
+    os.pwrite(file, f"{os.getpid()} {url}\n".encode(), 0)
+    return file
+
+
+def locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):  # or it has not written down its own yet
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,0 +1,61 @@
+"""The supervisor and its servers, which live as long as this process has its end of the line to them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from types import FrameType
+
+from console.environment import Environment
+from console.supervisor import READY, STOP_SECONDS
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Servers:
+    def __init__(self, found: Environment, lock: int) -> None:
+        """`lock` is held until the supervisor ends."""
+        self.line, theirs = socket.socketpair()
+        self.lines = self.line.makefile("r")
+        self.groups: list[int] = []
+        self.stopping = False
+        for signum in SIGNALS:
+            if signal.getsignal(signum) != signal.SIG_IGN:
+                signal.signal(signum, self.stop)
+        command = [sys.executable, "-m", "console.supervisor", str(found.port), str(found.gate_port)]
+        self.supervisor = subprocess.Popen(command, stdin=theirs.fileno(), pass_fds=[lock], start_new_session=True)
+        theirs.close()
+
+    def stop(self, signum: int, frame: FrameType | None) -> None:
+        """The first signal does; those after it change nothing."""
+        if not self.stopping:
+            self.stopping = True
+            self.line.shutdown(socket.SHUT_RDWR)
+
+    def serving(self) -> bool:
+        """Wait until they answer; False where that does not come."""
+        for line in map(str.strip, self.lines):
+            if line == READY:
+                return True
+            self.groups.append(int(line))
+        return False
+
+    def wait(self) -> int:
+        """Until told to stop: 0. Until a server ends by itself: 1."""
+        self.lines.read()
+        self.line.close()
+        try:
+            self.supervisor.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.supervisor.kill()
+        if (status := self.supervisor.wait()) < 0:
+            for group in self.groups:
+                with suppress(ProcessLookupError):
+                    os.killpg(group, signal.SIGKILL)
+        if self.stopping:
+            return 0
+        if status != 1:  # then it has said which server
+            print(f"The supervisor of the servers was ended by itself (status {status}).", file=sys.stderr)
+        return 1

@@ -1,0 +1,151 @@
+"""Runs the servers for as long as the process that started it lives: `python -m console.supervisor PORT GATE_PORT`.
+
+Its standard input is a socket to that process. It writes the process group of each server there, a line each, and READY
+once they answer. When the other end is closed, by whatever ended that process, it stops them.
+"""
+
+import http.client
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
+READY = "ready"
+START_SECONDS = 60
+GRACE_SECONDS = 3.0  # to answer what has been asked
+COUNT_SECONDS = 1.0  # to add the last calls to the database; those that are left, the next start adds
+STOP_SECONDS = 5  # by then, all have ended
+
+Server = subprocess.Popen[bytes]
+
+
+class ServerError(Exception):
+    """A server ended by itself, or does not answer."""
+
+
+class Supervisor:
+    def __init__(self, line: socket.socket) -> None:
+        self.line = line
+        self.servers: dict[str, Server] = {}
+
+    def run(self, port: int, gate_port: int) -> int:
+        """Until the line is closed: 0. Until a server ends by itself: 1."""
+        try:
+            self.start("Metering", "manage.py", "meter")
+            self.start("Housekeeping", "manage.py", "housekeep")
+            self.serve("Gate", gate_port, "apikeys.gate.gunicorn_conf", "apikeys.gate.main:gate")
+            # The last: from the first page on, a key that is created works.
+            self.serve("Console", port, "console.gunicorn_conf", "console.wsgi")
+            self.write(READY)
+            while not self.closed(0.1):
+                self.check()
+        except ServerError as error:
+            print(error, file=sys.stderr, flush=True)
+            return 1
+        finally:
+            self.stop()
+        return 0
+
+    def start(self, name: str, *words: str) -> None:
+        if not self.closed():
+            server = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdin=subprocess.DEVNULL, process_group=0)
+            self.servers[name] = server
+            self.write(str(server.pid))
+
+    def serve(self, name: str, port: int, configuration: str, application: str) -> None:
+        """Start it, and wait until it answers. Raises ServerError."""
+        options = ["-c", f"python:{configuration}", "-b", f"{HOST}:{port}"]
+        self.start(name, "-m", "gunicorn", *options, application)
+        deadline = time.monotonic() + START_SECONDS
+        while not self.closed(0.05) and not answers(port):
+            self.check()
+            if time.monotonic() > deadline:
+                raise ServerError(f"{name} did not answer within {START_SECONDS} s. {LOOK}")
+
+    def write(self, text: str) -> None:
+        with suppress(BrokenPipeError):
+            self.line.send(f"{text}\n".encode())
+
+    def closed(self, seconds: float = 0) -> bool:
+        """Whether the line is, waiting so long for it."""
+        return bool(select.select([self.line], [], [], seconds)[0])
+
+    def check(self) -> None:
+        """Raises ServerError where one has ended."""
+        for name, server in self.servers.items():
+            if (status := server.poll()) is not None:
+                how = f"with exit status {status}" if status >= 0 else f"on {signal.Signals(-status).name}"
+                raise ServerError(f"{name} ended by itself, {how}. {LOOK}")
+
+    def stop(self) -> None:
+        """Metering after the gate: it adds to the database what the gate has counted."""
+        metering = self.servers.pop("Metering", None)
+        end([*self.servers.values()], GRACE_SECONDS)
+        end([metering] if metering else [], COUNT_SECONDS)
+
+
+LOOK = "What it printed above may say why."
+
+
+def answers(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=1)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status < 500
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def end(servers: list[Server], seconds: float) -> None:
+    """Stop them with all their processes, and kill what does not end in that time."""
+    for server in servers:
+        if server.poll() is None:
+            server.terminate()
+        else:
+            send(server, signal.SIGTERM)  # to workers that it left behind
+    deadline = time.monotonic() + seconds
+    while any(lives(server) for server in servers) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for server in servers:
+        send(server, signal.SIGKILL)
+        server.wait()
+
+
+def lives(server: Server) -> bool:
+    server.poll()  # a process that has ended is in its group until then
+    return send(server, 0)
+
+
+def send(server: Server, signum: int) -> bool:
+    """To its process group; whether there is one."""
+    try:
+        os.killpg(server.pid, signum)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def main() -> int:
+    line = socket.socket(fileno=os.dup(0))
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        with suppress(OSError):
+            line.shutdown(socket.SHUT_RDWR)
+
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, stop)
+    return Supervisor(line).run(*map(int, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
