@@ -58,6 +58,7 @@ class PostgresLookup:
 
     async def open(self) -> None:
         self.loop = asyncio.get_running_loop()
+        # unnoticed mutants (2): it only has to be there; nothing depends on what it does.
         self.timer = self.loop.call_later(0, lambda: None)  # of the query under way
         self.connecting = self.loop.create_task(self.connect())
         await asyncio.wait({self.connecting}, timeout=CONNECT_SECONDS)
@@ -74,6 +75,7 @@ class PostgresLookup:
         self.loop.add_reader(self.socket, self.receive)
 
     def new_connection(self) -> psycopg.Connection[Any]:
+        # unnoticed mutants (3): how long a server that vanished is waited for; that takes a dead network to see.
         connection = psycopg.connect(
             self.conninfo,
             autocommit=True,
@@ -103,6 +105,7 @@ class PostgresLookup:
             done(Unavailable(self.reason))
             return
         self.waiting.append(Question(digests, done))
+        # unnoticed mutants (1): `send` does nothing while a query is under way.
         if len(self.waiting) == 1 and not self.sent:
             self.loop.call_soon(self.send)  # after the loop has read whatever else has arrived
 
