@@ -7,11 +7,11 @@ if (dialog) {
   dialog.addEventListener("close", () => document.getElementById(dialog.dataset.modal).requestSubmit());
 }
 
-const once = document.querySelector("[data-address]");
-if (once) {
-  history.replaceState(null, "", once.dataset.address); // a reload leads there instead of sending the form again
-  addEventListener("pagehide", () => once.remove()); // Back finds no secret in a page kept alive
-}
+const answer = document.querySelector("[data-address]"); // to a POST, whose own address no page has
+if (answer) history.replaceState(null, "", answer.dataset.address); // a reload leads there, and sends nothing again
+
+const secret = document.querySelector("[data-secret]");
+if (secret) addEventListener("pagehide", () => secret.remove()); // Back finds none in a page kept alive
 
 for (const button of document.querySelectorAll("[data-copy]")) {
   const source = document.getElementById(button.dataset.copy);
