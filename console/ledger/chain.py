@@ -8,13 +8,13 @@ new format; earlier rows keep theirs, and exports made before still verify.
 
 import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 START = bytes(32)
+BYTE_ORDER_MARK = "\ufeff"  # in front of a CSV file, by which Excel knows that it is UTF-8
 FORMATS = {
     1: ("number", "at", "kind", "who", "address", "factor", "browser", "key_id", "key", "detail"),
     2: ("format", "number", "at", "kind", "actor", "who", "address", "factor", "browser", "key_id", "key", "params"),
@@ -41,6 +41,18 @@ def params_text(params: Mapping[str, Any]) -> str:
     return json.dumps(params, sort_keys=True, separators=(",", ":"), ensure_ascii=False) if params else ""
 
 
+class Line:
+    """A file that hands each line back instead of keeping it."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+def csv_lines(rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    """Those rows as the lines of a CSV file."""
+    return map(csv.writer(Line()).writerow, rows)
+
+
 def row_hash(previous: bytes, row: Row) -> bytes:
     """Raises BrokenChain for a format that this version does not know."""
     number = row.get("format") or "1"  # exports of the first format have no such column
@@ -49,9 +61,8 @@ def row_hash(previous: bytes, row: Row) -> bytes:
         raise BrokenChain(f"row {row['number']} has format {number}, which needs a newer version of this program")
     if added := sorted(name for name, cell in row.items() if cell and name not in (*columns, "format", "hash")):
         raise BrokenChain(f"row {row['number']} was changed: its format has no {', '.join(added)}")
-    line = io.StringIO()
-    csv.writer(line).writerow(row[column] for column in columns)
-    return hashlib.sha256(previous + line.getvalue().encode()).digest()
+    (line,) = csv_lines([[row[column] for column in columns]])
+    return hashlib.sha256(previous + line.encode()).digest()
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,7 @@ def verify(rows: Iterable[tuple[Row, bytes]], head: bytes | None = None) -> Veri
 def read_export(file: Iterable[str]) -> Iterator[tuple[Row, bytes]]:
     """The rows of an unfiltered CSV export, in their order. Raises BrokenChain where `file` is no export."""
     lines = csv.reader(file)
-    header = [name.removeprefix("\ufeff") for name in next(lines, [])]
+    header = [name.removeprefix(BYTE_ORDER_MARK) for name in next(lines, [])]
     if not {*FORMATS[1], "hash"} <= {*header}:
         raise BrokenChain("this is not an export of a ledger: it starts without the names of the columns")
     for number, line in enumerate(lines, 1):
@@ -93,8 +104,7 @@ def read_export(file: Iterable[str]) -> Iterator[tuple[Row, bytes]]:
         yield row, found
 
 
-def write_export(file: Any, rows: Iterable[tuple[Row, bytes]]) -> None:
-    out = csv.DictWriter(file, COLUMNS)
-    out.writeheader()
-    for row, found in rows:
-        out.writerow({**row, "hash": found.hex()})
+def export_lines(rows: Iterable[tuple[Row, bytes]]) -> Iterator[str]:
+    """An export of those rows, line by line."""
+    yield from csv_lines([COLUMNS])
+    yield from csv_lines([*(row[column] for column in COLUMNS[:-1]), found.hex()] for row, found in rows)
