@@ -220,6 +220,12 @@ class TestItsProof:
         with pytest.raises(CommandError, match="row 3 is missing; row 4 is in its place"):
             call_command("verify_ledger", "--account=owner")
 
+    def test_a_row_put_before_the_first_is_named(self, rows: list[Entry]) -> None:
+        rows[0].pk, rows[0].number = None, 0
+        Entry.objects.bulk_create([rows[0]])
+        with pytest.raises(CommandError, match="row 1 is missing; row 0 is in its place"):
+            call_command("verify_ledger", "--account=owner")
+
     def test_swapped_rows_are_named(self, rows: list[Entry]) -> None:
         damage(rows[1], number=99)
         damage(rows[2], number=2)

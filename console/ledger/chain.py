@@ -8,7 +8,6 @@ new format; earlier rows keep theirs, and exports made before still verify.
 
 import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -42,6 +41,18 @@ def params_text(params: Mapping[str, Any]) -> str:
     return json.dumps(params, sort_keys=True, separators=(",", ":"), ensure_ascii=False) if params else ""
 
 
+class Line:
+    """A file that hands each line back instead of keeping it."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+def csv_lines(rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    """Those rows as the lines of a CSV file."""
+    return map(csv.writer(Line()).writerow, rows)
+
+
 def row_hash(previous: bytes, row: Row) -> bytes:
     """Raises BrokenChain for a format that this version does not know."""
     number = row.get("format") or "1"  # exports of the first format have no such column
@@ -50,9 +61,8 @@ def row_hash(previous: bytes, row: Row) -> bytes:
         raise BrokenChain(f"row {row['number']} has format {number}, which needs a newer version of this program")
     if added := sorted(name for name, cell in row.items() if cell and name not in (*columns, "format", "hash")):
         raise BrokenChain(f"row {row['number']} was changed: its format has no {', '.join(added)}")
-    line = io.StringIO()
-    csv.writer(line).writerow(row[column] for column in columns)
-    return hashlib.sha256(previous + line.getvalue().encode()).digest()
+    (line,) = csv_lines([[row[column] for column in columns]])
+    return hashlib.sha256(previous + line.encode()).digest()
 
 
 @dataclass(frozen=True)
@@ -94,9 +104,7 @@ def read_export(file: Iterable[str]) -> Iterator[tuple[Row, bytes]]:
         yield row, found
 
 
-def write_export(file: Any, rows: Iterable[tuple[Row, bytes]]) -> None:
-    file.write(BYTE_ORDER_MARK)
-    out = csv.DictWriter(file, COLUMNS)
-    out.writeheader()
-    for row, found in rows:
-        out.writerow({**row, "hash": found.hex()})
+def export_lines(rows: Iterable[tuple[Row, bytes]]) -> Iterator[str]:
+    """An export of those rows, line by line."""
+    yield from csv_lines([COLUMNS])
+    yield from csv_lines([*(row[column] for column in COLUMNS[:-1]), found.hex()] for row, found in rows)

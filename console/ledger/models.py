@@ -5,22 +5,34 @@ from datetime import UTC
 from typing import Any
 
 from django.db import models
+from django.db.models import F
 
 from console.accounts import User
 from console.ledger.chain import Row, csv_safe, params_text
 from console.ledger.kinds import Kind
 from console.permanent import permanent
 
+BATCH = 2000  # rows
+
 
 class EntryQuerySet(models.QuerySet["Entry"]):
     def of_kind(self, kind: Kind) -> "EntryQuerySet":
         """Rows of that kind, whatever their format."""
-        return self.filter(kind__in=kind.stored)
+        # Ordered by an expression: by the column, SQLite reads the whole ledger backwards until it has met enough.
+        return self.filter(kind__in=kind.stored).order_by(-(F("number") + 0))
+
+    def search(self, text: str) -> "EntryQuerySet":
+        """Rows about keys whose hint has `text` in it; three dots stand for the ellipsis of a hint."""
+        return self.filter(key__icontains=text.replace("...", "…"))
 
     def rows(self) -> Iterator[tuple[Row, bytes]]:
-        """As an export has them, the oldest first."""
-        for entry in self.order_by("number").iterator():
-            yield entry.row(), bytes(entry.hash)
+        """Those of one account as an export has them, the oldest first. Each batch is a query of its own: nothing is
+        held open in the database while somebody takes them slowly."""
+        last = -1  # also what was put before the first row from outside
+        while batch := self.filter(number__gt=last).order_by("number")[:BATCH]:
+            for entry in batch:
+                yield entry.row(), bytes(entry.hash)
+                last = entry.number
 
 
 @permanent
@@ -52,7 +64,12 @@ class Entry(models.Model):
     class Meta:
         ordering = ["-number"]
         constraints = [models.UniqueConstraint(fields=["account", "number"], name="one_chain_an_account")]
-        indexes = [models.Index(fields=["who", "kind", "at"], name="what_somebody_did_lately")]
+        indexes = [
+            models.Index(fields=["who", "kind", "at"], name="what_somebody_did_lately"),
+            # What the Activity page filters by, in its order.
+            models.Index(fields=["account", "kind", "number"], name="ledger_by_kind"),
+            models.Index(fields=["account", "key_id", "number"], name="ledger_by_key"),
+        ]
 
     def row(self) -> Row:
         """The text of its columns in an export."""

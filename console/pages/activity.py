@@ -3,43 +3,57 @@
 from typing import Any
 
 from django import forms
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponseBase
 from django.utils.translation import gettext_lazy as _
-from django.views.generic import ListView
+from django.views.generic import TemplateView, View
 
 from console.access import user_of
-from console.ledger import chain
+from console.ledger.chain import export_lines
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry, EntryQuerySet
 from console.ledger.sentences import actor_name, detail, factor_name
+from console.pages.downloads import csv_download
+from console.pages.paged import page_of, search_text
 
 
 class ActivityForm(forms.Form):
-    """What to show; anything else shows all."""
+    """What to show, besides a search; anything else shows all."""
 
     kind = forms.ChoiceField(choices=[("", _("All events")), *Kind.choices], required=False)
     key = forms.UUIDField(required=False)
 
 
-class Activity(ListView):  # type: ignore[type-arg]
-    """The events of the account, newest first."""
+class OwnLedger(View):
+    """What is asked for of the account's own rows, newest first."""
 
-    template_name = "console/activity.html"
-    paginate_by = 50
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        form = ActivityForm(request.GET)
+        form.is_valid()
+        self.kind, self.key = form.cleaned_data.get("kind"), form.cleaned_data.get("key")
+        self.search = search_text(request)
 
-    def get_queryset(self) -> EntryQuerySet:
-        self.form = ActivityForm(self.request.GET)
-        self.form.is_valid()
-        entries = Entry.objects.filter(account=user_of(self.request))
-        if kind := self.form.cleaned_data.get("kind"):
-            entries = entries.of_kind(Kind(kind))
-        if key_id := self.form.cleaned_data.get("key"):
-            entries = entries.filter(key_id=key_id)
+    def ledger(self) -> EntryQuerySet:
+        return Entry.objects.filter(account=user_of(self.request))
+
+    def entries(self) -> EntryQuerySet:
+        entries = self.ledger()
+        if self.kind:
+            entries = entries.of_kind(Kind(self.kind))
+        if self.key:
+            entries = entries.filter(key_id=self.key)
+        if self.search:
+            entries = entries.search(self.search)
         return entries
 
+
+class Activity(OwnLedger, TemplateView):
+    template_name = "console/activity.html"
+
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        context = super().get_context_data(**kwargs)
-        context["events"] = [
+        page = page_of(self.request, self.entries().values("number"))  # which an index has: no row is read in vain
+        entries = [*self.ledger().filter(number__in=page["page_obj"].object_list)]
+        events = [
             {
                 "entry": entry,
                 "label": Kind.of(entry.kind).label,
@@ -47,20 +61,19 @@ class Activity(ListView):  # type: ignore[type-arg]
                 "factor": factor_name(entry.factor),
                 "detail": detail(entry),
             }
-            for entry in context["object_list"]
+            for entry in entries
         ]
-        used = Entry.objects.filter(account=user_of(self.request)).exclude(key_id=None)
-        keys = used.order_by("key").values_list("key_id", "key").distinct()
-        query = self.request.GET.copy()
-        query.pop("page", None)
-        return context | {"form": self.form, "kinds": Kind.choices, "keys": keys, "query": query.urlencode()}
+        hint = self.search or (entries[0].key if self.key and entries else "")
+        filtered = bool(self.kind or self.key or self.search)
+        return super().get_context_data(
+            **page, events=events, kinds=Kind.choices, kind=self.kind, hint=hint, filtered=filtered, **kwargs
+        )
 
 
-class ActivityCsv(Activity):
+class ActivityCsv(OwnLedger):
     """The rows as a file, oldest first. Unfiltered, it can be verified (console.ledger.verify)."""
 
-    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        response = HttpResponse(content_type="text/csv; charset=utf-8")
-        response.headers["Content-Disposition"] = 'attachment; filename="activity.csv"'
-        chain.write_export(response, self.get_queryset().rows())
-        return response
+    http_method_names = ["get", "head", "options"]
+
+    def get(self, request: HttpRequest) -> HttpResponseBase:
+        return csv_download(request, "activity", export_lines(self.entries().rows()))

@@ -1,0 +1,62 @@
+"""What the pages ask for has an index, on either database."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from apikeys.models import ApiKey
+from console.ledger.kinds import Kind
+from console.ledger.models import Entry
+from tests.support import filling
+from tests.support.world import Enrolled
+
+pytestmark = [pytest.mark.django_db, pytest.mark.no_mutants]
+
+
+def plan(ask: Callable[[], object]) -> str:
+    """The database's plan for the last query of `ask`."""
+    asked: list[tuple[str, Any]] = []
+
+    def keep(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        asked.append((sql, params))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(keep):
+        ask()
+    explain = "EXPLAIN" if connection.vendor == "postgresql" else "EXPLAIN QUERY PLAN"
+    sql, params = asked[-1]
+    with connection.cursor() as cursor:
+        cursor.execute(f"{explain} {sql}", params)
+        return "\n".join(str(row[-1]) for row in cursor.fetchall())
+
+
+@pytest.fixture
+def keys(owner: Enrolled, other: Enrolled) -> list[ApiKey]:
+    """Of an account whose ledger is one of many."""
+    keys = filling.keys(owner, 500, deleted=True)
+    filling.keys(owner, 3)
+    filling.ledger(owner, 4000, keys)
+    filling.ledger(other, 4000)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    return keys
+
+
+def test_the_ledgers_filters(owner: Enrolled, keys: list[ApiKey]) -> None:
+    ledger = Entry.objects.filter(account=owner)
+    for entries, index in (
+        (ledger.of_kind(Kind.FACTOR_ADDED), "ledger_by_kind"),
+        (ledger.filter(key_id=keys[7].pk), "ledger_by_key"),
+    ):
+        assert index in plan(entries.count)
+        assert index in plan(lambda entries=entries: list(entries.values("number")[:50]))  # type: ignore[misc]
+
+
+def test_the_lists_of_keys(owner: Enrolled, keys: list[ApiKey]) -> None:
+    own = ApiKey.objects.of(owner)
+    assert "active_keys_of_account" in plan(own.active().count)
+    assert "active_keys_of_account" in plan(lambda: list(own.active()[:50]))
+    assert "active_keys_of_account" in plan(lambda: own.quota(owner))
+    assert "active_keys_of_account" in plan(lambda: list(own.last_deleted(20)))
