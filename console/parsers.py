@@ -68,9 +68,7 @@ def seconds(least: float, most: float) -> Callable[[str], float]:
 def folder(text: str) -> Path:
     """Relative to the project, wherever a command is run."""
     path = (ROOT / text).resolve()
-    for place in (path, *path.parents):
-        if os.path.lexists(place):
-            break
+    place = next(place for place in (path, *path.parents) if os.path.lexists(place))
     if not place.is_dir():
         raise ValueError(f"{place} is no folder. Set a folder, or the name of one to be made.")
     return path

@@ -18,9 +18,15 @@ class VaultKey(models.Model):
 
     @classmethod
     def check_all(cls) -> None:
-        """Compare the keys in use with the recorded ones, and record new versions.
+        """Compare the keys in use with the recorded ones, and record new versions. Raises ImproperlyConfigured."""
+        cls.check_recorded()
+        newest = {name: (version, print_) for (name, version), print_ in sorted(settings.VAULT.fingerprints.items())}
+        for name, (version, fingerprint) in newest.items():  # older ones were the newest once, or are retired
+            cls.objects.get_or_create(name=name, version=version, defaults={"fingerprint": fingerprint})
 
-        Raises ImproperlyConfigured where a recorded key is missing or differs."""
+    @classmethod
+    def check_recorded(cls) -> None:
+        """Raises ImproperlyConfigured where a recorded key is missing or differs."""
         for key in cls.objects.order_by("name", "version"):
             found = settings.VAULT.fingerprints.get((key.name, key.version))
             if found != bytes(key.fingerprint):
@@ -30,6 +36,3 @@ class VaultKey(models.Model):
                     "decrypted nor recognized. Restore the secrets.env, or the environment, that belongs to this "
                     "database. docs/operations.md explains how to retire keys."
                 )
-        newest = {name: (version, print_) for (name, version), print_ in sorted(settings.VAULT.fingerprints.items())}
-        for name, (version, fingerprint) in newest.items():  # older ones were the newest once, or are retired
-            cls.objects.get_or_create(name=name, version=version, defaults={"fingerprint": fingerprint})

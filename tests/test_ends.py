@@ -1,5 +1,6 @@
 """`make run` ends, by whatever: nothing of it stays. One start at a time has a data folder."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -12,10 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from console.start import StartError, lock
+from console.supervisor import Supervisor
 from tests.support.person import Person, wait_for
-from tests.support.servers import ROOT, Server, database_address, running
+from tests.support.servers import ROOT, Server, as_another_user, database_address, free_port, running
 
-SECONDS = 5  # within which nothing stays
+SECONDS = 10  # within which nothing stays: twice what is promised, for a machine that is busy
 
 
 @pytest.fixture
@@ -155,6 +158,70 @@ class TestTheFolder:
 def listening(port: int) -> bool:
     with socket.socket() as caller:
         return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.once
+class TestTheLock:
+    @pytest.fixture
+    def held(self, tmp_path: Path) -> Iterator[Path]:
+        """By this process."""
+        with (tmp_path / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield tmp_path / "lock"
+
+    def test_a_process_of_another_user_lives(self) -> None:
+        with as_another_user():
+            assert lock.lives("1")
+
+    @pytest.mark.parametrize("content", ["", f"{2**30}, which serves http://127.0.0.1:8000\n"])
+    def test_it_does_not_wait_for_ever(self, held: Path, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lock, "STOP_SECONDS", 0.1)
+        held.write_text(content)
+        with pytest.raises(StartError, match="is in use by process"):
+            lock.take(held.parent, "serves http://127.0.0.1:8001")
+
+
+@pytest.mark.once
+class TestTheSupervisor:
+    def test_nothing_is_started_where_the_line_is_closed_already(self) -> None:
+        ours, theirs = socket.socketpair()
+        ours.close()
+        assert Supervisor(theirs).run(1, 2) == 0
+
+    def test_a_server_that_does_not_answer_is_named(
+        self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("console.supervisor.START_SECONDS", 0)
+        monkeypatch.setattr("console.supervisor.answers", lambda port: False)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            assert Supervisor(theirs).run(free_port(), free_port()) == 1
+        assert "Gate did not answer within 0 s." in capfd.readouterr().err
+
+
+def test_a_server_that_ends_before_it_answers_is_named(server: Server) -> None:
+    server.run()
+    wait_for(
+        lambda: subprocess.run(["pgrep", "-P", str(server.process.pid)], stdout=subprocess.DEVNULL).returncode == 0
+    )
+    wait_for(lambda: subprocess.run(["pgrep", "-P", str(supervisor(server)), "-f", "meter"]).returncode == 0)
+    os.kill(master(server, "meter"), signal.SIGKILL)
+    assert server.process.wait(60) == 1
+    assert server.errors.read_text().splitlines()[-1].startswith("Metering ended by itself, on SIGKILL.")
+    assert "Console:" not in server.output.read_text()
+
+
+def test_nohup_is_respected(server: Server) -> None:
+    """SIGHUP, ignored by whoever started it, stays so."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        server.start()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    server.process.send_signal(signal.SIGHUP)
+    with Person(server.address) as owner:
+        owner.log_on()
+    assert server.stop() == 0
 
 
 def test_the_first_page_can_be_used(server: Server) -> None:

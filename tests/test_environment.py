@@ -1,11 +1,11 @@
 """The environment: what is declared, what is refused and with which words, and that nothing happens before."""
 
-import os
 import re
 import stat
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from console.environment import VARIABLES, ConfigurationError, read
 from console.parsers import Mail
 from console.vault import new_key
-from tests.support.servers import ROOT, Server
+from tests.support.servers import ROOT, Server, as_another_user
 
 SECRETS = {"SECRET_KEY": "a random text of more than 32 characters", "VAULT_KEYS": new_key(), "DIGEST_KEYS": new_key()}
 PORTS = "Set a whole number from 1 to 65535."
@@ -85,6 +85,12 @@ REFUSED = [
     ("SECRET_KEY", "ssss" * 16, "SECRET_KEY=…", "Set at least 32 random characters."),
     ("VAULT_KEYS", "s3cret", "VAULT_KEYS=…", KEYS),
     ("DIGEST_KEYS", "1:s3cret", "DIGEST_KEYS=…", KEYS),
+    (
+        "DIGEST_KEYS",
+        reduce(lambda keys, _: new_key(keys), range(9), ""),
+        "DIGEST_KEYS=…",
+        "Set at most 8 keys: take out",
+    ),
 ]
 
 
@@ -171,17 +177,12 @@ class TestTheDataFolder:
 
     @pytest.mark.parametrize("name", ["", "data", "data/below"])
     def test_a_start_can_write_to_it(self, tmp_path: Path, name: str) -> None:
-        """Asked as another user where this one is root, who may write anywhere."""
         tmp_path.chmod(0o555)
         for parent in list(tmp_path.parents)[:2]:
             parent.chmod(parent.stat().st_mode | stat.S_IXGRP | stat.S_IXOTH)
         environ = SECRETS | {"CONSOLE_DATA_DIR": str(tmp_path / name)}
-        user = os.geteuid() or 65534
-        os.seteuid(user)
-        try:
+        with as_another_user() as user:
             found = problems(environ, new_secrets={})
-        finally:
-            os.seteuid(os.getuid())
         assert found == [
             f"CONSOLE_DATA_DIR={tmp_path / name}: {tmp_path} is not writable for the user of this program ({user}). "
             "Set a folder that is."

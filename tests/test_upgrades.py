@@ -69,7 +69,7 @@ class TestOnSqlite:
         for size in (4096, 100_000, 300_000):
             ended = run(server, "-c", LIMITED, str(size))
             assert ended.returncode == 1 and not ended.stdout
-            assert "console.sqlite3 cannot be migrated, and is as it was: " in ended.stderr
+            assert "console.sqlite3 cannot be migrated: " in ended.stderr
             assert len(ended.stderr.splitlines()) == 1
             assert not [*(tmp_path / "data").glob("console.sqlite3*")]
         server.start()
@@ -80,7 +80,9 @@ class TestOnSqlite:
         server, before = Server(file.parent), rows(file)
         ended = run(server, "-c", LIMITED, str(int(file.stat().st_size * part)))
         assert ended.returncode == 1
-        assert "cannot be migrated, and is as it was: " in ended.stderr and len(ended.stderr.splitlines()) == 1
+        assert (
+            "It is unchanged. See that there is room for a copy" in ended.stderr and len(ended.stderr.splitlines()) == 1
+        )
         assert rows(file) == before and [*file.parent.glob("console.sqlite3*")] == [file]
         server.start()
         assert server.stop() == 0
@@ -113,7 +115,7 @@ class TestOnSqlite:
             other.execute("PRAGMA journal_mode=WAL")
             ended = run(server, "-m", "console.start")
         assert ended.returncode == 1
-        assert f"{file} is to be migrated, but another process uses it" in ended.stderr
+        assert f"{file} has to be migrated. Another process uses" in ended.stderr
         assert rows(file) == before
         server.start()
         assert server.stop() == 0
@@ -137,8 +139,7 @@ class TestANewerVersion:
             ended = run(server, "-m", "console.start")
             assert ended.returncode == 1 and not ended.stdout
             assert ended.stderr == (
-                "The database was migrated by a newer version of this program. "
-                "Start that version, or restore the backup from before.\n"
+                "The database was migrated by a newer version. Start that version, or restore the backup from before.\n"
             )
             server.execute("DELETE FROM django_migrations WHERE name = '9999_later'")
             server.start()

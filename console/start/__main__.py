@@ -31,7 +31,7 @@ def check_port(name: str, port: int) -> None:
 def start() -> int:
     made = secrets_file.new_secrets()
     found = environment.read(new_secrets=made)
-    held = lock.take(found.data_dir, found.console_url)
+    held = lock.take(found.data_dir, f"serves {found.console_url}")
     check_port("PORT", found.port)
     check_port("GATE_PORT", found.gate_port)
     secrets_file.write(found.secrets_file, made)

@@ -9,24 +9,25 @@ from console.start import StartError
 from console.supervisor import STOP_SECONDS
 
 
-def take(folder: Path, url: str) -> int:
-    """The file descriptor that holds it, until every process that has it is gone. Raises StartError that says who does.
+def take(folder: Path, what: str) -> int:
+    """A file descriptor that holds the folder until every process that has it is gone. Raises StartError that names
+    the process that holds it already.
 
-    A start that was killed leaves servers that are about to end: those are waited for.
+    `what` it does is for whoever comes next: "serves http://…". The servers of a start that was killed are about to
+    end, and are waited for.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, mode=0o600)
     deadline = time.monotonic() + STOP_SECONDS
     while not locked(file):
-        pid, _, its_url = os.pread(file, 1000, 0).decode().strip().partition(" ")
-        if lives(pid) or time.monotonic() > deadline:
+        holder = os.pread(file, 1000, 0).decode().strip()
+        if lives(holder.partition(",")[0]) or time.monotonic() > deadline:
             raise StartError(
-                f"{folder} is in use by process {pid or 'unknown'}, which serves {its_url or 'soon'}. "
-                "Stop that process, or set CONSOLE_DATA_DIR to another folder."
+                f"{folder} is in use by process {holder}. Stop that process, or set CONSOLE_DATA_DIR to another folder."
             )
         time.sleep(0.05)
     os.ftruncate(file, 0)
-    os.pwrite(file, f"{os.getpid()} {url}\n".encode(), 0)
+    os.pwrite(file, f"{os.getpid()}, which {what}\n".encode(), 0)
     return file
 
 

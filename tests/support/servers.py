@@ -41,6 +41,17 @@ def installed(name: str, requirements: Path) -> str:
     return str(python)
 
 
+@contextlib.contextmanager
+def as_another_user() -> Iterator[int]:
+    """Where this one is root, who may do anything. Its id."""
+    user = os.geteuid() or 65534
+    os.seteuid(user)
+    try:
+        yield user
+    finally:
+        os.seteuid(os.getuid())
+
+
 class Server:
     """`python -m console.start`, as a process."""
 

@@ -1,0 +1,28 @@
+"""Restore a backup of the database."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from console.management.backups import BackupError, restore
+
+
+class Command(BaseCommand):
+    help = (
+        "Restores a file that `manage.py backup` wrote, migrates it to this version and verifies it. SQLite's file of "
+        "before stays beside it; with PostgreSQL, the database has to be empty. Stop everything before."
+    )
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", type=Path, help="the backup")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            content = restore(options["file"].absolute())
+        except BackupError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"Restored: {content}. Verified.")
+        self.stdout.write("Keys that were deleted after that are active again: delete them again.")
