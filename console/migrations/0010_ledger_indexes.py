@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('console', '0007_ledger_codes'),
+        ("console", "0009_spent_steps"),
     ]
 
     operations = [
