@@ -17,7 +17,7 @@ from console.factors.forms import SecurityForm
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.pages.secured import SecuredView
-from console.sessions.store import Session
+from console.sessions.store import Session, stored_key
 
 
 class SessionsForm(SecurityForm):
@@ -38,7 +38,7 @@ class Sessions(SecuredView):
 
     @property
     def others(self) -> list[Session]:
-        own = self.request.session.session_key
+        own = stored_key(self.request.session)
         return [session for session in self.sessions if session.session_key != own]
 
     def form(self, *data: Any) -> SessionsForm:
@@ -59,4 +59,4 @@ class Sessions(SecuredView):
         return super().page(form, status)
 
     def context(self) -> dict[str, Any]:
-        return {"sessions": self.sessions, "chosen": self.chosen}
+        return {"sessions": self.sessions, "others": self.others, "chosen": self.chosen}
