@@ -18,6 +18,7 @@ class ActorKind(StrEnum):
     USER = "user"
     COMMAND = "command"  # a management command
     REPORT = "report"  # a leak report from outside
+    SYSTEM = "system"  # the console itself
 
 
 class Actor(NamedTuple):

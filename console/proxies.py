@@ -26,7 +26,7 @@ class TrustedProxies:
     def parse(cls, text: str) -> Self:
         """From addresses, networks and the word `unix`, separated by commas. Raises ValueError with what to set."""
         items = {item.strip() for item in text.split(",")} - {""}
-        return cls(tuple(network_of(item) for item in sorted(items - {UNIX})), UNIX in items)
+        return cls(tuple(parse_network(item) for item in sorted(items - {UNIX})), UNIX in items)
 
     @lru_cache(maxsize=1024)  # noqa: B019  (an installation has one)
     def trusts(self, peer: str) -> bool:
@@ -45,7 +45,7 @@ class TrustedProxies:
         return [*map(str, self.networks), *mapped]
 
 
-def network_of(item: str) -> Network:
+def parse_network(item: str) -> Network:
     try:
         network = ip_network(item)
     except ValueError:
@@ -92,3 +92,9 @@ def caller_address(peer: str, forwarded_for: str, trusted: TrustedProxies) -> st
     """
     said = forwarded_for.rpartition(",")[2] if trusted.trusts(peer) else ""
     return (canonical(said) if len(said) <= LONGEST else "") or canonical(peer)
+
+
+def network_of(address: str) -> str:
+    """What one subscriber has: an IPv4 address, or the /64 of an IPv6 address (RFC 6177), whose privacy addresses
+    (RFC 8981) change by the day. An address in canonical form; "" stays so."""
+    return str(ip_network(f"{address}/64", strict=False)) if ":" in address else address

@@ -191,7 +191,7 @@ def test_the_keys_of_a_disabled_account_stop_at_the_gate_at_once(tmp_path: Path)
         assert gate.status(secret) == 200
         set_active(key.account, False)
         answers = [gate.ask(b"dashvector-auth-token: " + secret.encode()) for _ in range(20)]
-        assert {(status, headers["x-api-key-status"]) for status, headers, _ in answers} == {(401, "deleted")}
+        assert {(status, headers["x-api-key-status"]) for status, headers, _ in answers} == {(401, "disabled")}
         set_active(key.account, True)
         assert gate.status(secret) == 200
 

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from datetime import timedelta
-from ipaddress import ip_network
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
@@ -13,6 +12,7 @@ from django.views.decorators.http import require_POST
 from apikeys.leaks.models import LeakReport
 from apikeys.leaks.revoke import revoke_leaked
 from console.origin import Actor, ActorKind, acting, client_address, current_origin
+from console.proxies import network_of
 from console.security import taking_at_least
 
 MAX_KEYS = 100
@@ -43,8 +43,7 @@ def report(request: HttpRequest) -> HttpResponse:
 
 def too_many_from(address: str | None) -> bool:
     """Counts this report first: of many at once, no more pass than of as many in sequence."""
-    if address and ":" in address:  # whoever has one IPv6 address has the network
-        address = str(ip_network(f"{address}/64", strict=False).network_address)
+    address = network_of(address or "").partition("/")[0] or None
     minute_ago = timezone.now() - timedelta(minutes=1)
     LeakReport.objects.filter(at__lt=minute_ago).delete()
     LeakReport.objects.create(address=address)

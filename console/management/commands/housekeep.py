@@ -6,7 +6,9 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from console.background import repeat
+from console.ledger.budget import close_ended
 from console.outbox import send_due
+from console.security import report_unfinished_log_ons
 from console.sessions.store import SessionStore
 
 SECONDS = 5
@@ -27,5 +29,7 @@ class Command(BaseCommand):
 
 def housekeep() -> int:
     """Returns how many emails were sent."""
+    report_unfinished_log_ons()
     SessionStore.clear_expired()
+    close_ended()
     return send_due()
