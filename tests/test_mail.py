@@ -269,6 +269,35 @@ def test_a_server_that_says_a_byte_now_and_then_is_given_up(
     assert Email.objects.get(subject="first").due_at > timezone.now(), "the other one is the next that is tried"
 
 
+class EndlessSession(MailSession):
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self.connection.sendall(b"220-here\r\n" * 100)
+
+
+class BrokenSession(MailSession):
+    def handle(self) -> None:
+        self.wfile.write(b"220 he")
+
+
+@pytest.mark.parametrize(
+    ("session", "why"),
+    [(EndlessSession, "the conversation took longer than 0.5 s"), (BrokenSession, "Connection unexpectedly closed")],
+)
+def test_so_is_one_that_never_ends_a_reply(
+    session: type[MailSession], why: str, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.EMAIL_BACKEND, settings.EMAIL_CONVERSATION_SECONDS = "console.smtp.EmailBackend", 0.5
+    Email.objects.create(to="first@example.org", subject="first", body="x")
+    with MailServer(("127.0.0.1", 0), session) as server:
+        threading.Thread(target=server.serve_forever).start()
+        settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address[:2]
+        call_command("housekeep", "--once")
+        server.shutdown()
+    assert why in caplog.text and Email.objects.get().attempts == 1
+
+
 QUEUE = "from console.outbox import Email; Email.queue('owner@example.org', 'Subject', 'Text')"
 EXPIRED = """
 import time

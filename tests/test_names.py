@@ -21,8 +21,9 @@ from console.ledger.models import Entry
 from console.models import User
 from console.operators import lift_lockout
 from console.outbox import Email
-from tests.support.person import PASSWORD
-from tests.support.servers import ROOT, running
+from console.vault import new_key
+from tests.support.person import PASSWORD, wait_for
+from tests.support.servers import ROOT, Server, running
 from tests.support.world import Enrolled, enrolled, verified_client
 
 pytestmark = pytest.mark.django_db
@@ -110,6 +111,9 @@ class TestLogOn:
 
 
 class TestLookingUp:
+    def test_what_no_name_has(self, owner: Enrolled) -> None:
+        assert User.objects.named("owner\0") is None
+
     def test_an_account_to_verify(self, owner: Enrolled, capsys: pytest.CaptureFixture[str]) -> None:
         call_command("verify_ledger", "--account=OWNER")
         assert capsys.readouterr().out.startswith("account owner: ")
@@ -179,6 +183,25 @@ def test_the_start_names_twins_and_what_to_do(tmp_path: Path) -> None:
     (message,) = [line["message"] for line in lines]
     assert message.startswith("The user names root and Root differ only in case.")
     assert "manage.py renameuser NAME NEW_NAME" in message
+
+
+@pytest.mark.once
+def test_a_start_without_a_database_says_that_names_are_not_checked(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", DATABASE_URL="postgres://nobody@127.0.0.1:1/none")
+    secrets = {
+        "SECRET_KEY": "a random text of more than 32 characters",
+        "VAULT_KEYS": new_key(),
+        "DIGEST_KEYS": new_key(),
+    }
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:console.gunicorn_conf", "console.wsgi"]
+    with server.output.open("w") as out:
+        address = ["-b", f"127.0.0.1:{server.port}"]
+        console = subprocess.Popen([*command, *address], cwd=ROOT, env=server.environment | secrets, stdout=out)
+    try:
+        wait_for(lambda: "User names are not checked, the database cannot be asked" in server.output.read_text())
+    finally:
+        console.terminate()
+        assert console.wait(30) == 0
 
 
 @pytest.mark.django_db(transaction=True)

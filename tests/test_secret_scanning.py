@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any
 
 import pytest
@@ -15,12 +16,14 @@ from pytest_django import Settings
 
 from apikeys.keys import format as keyformat
 from apikeys.keys.models import ApiKey
+from console.environment import ConfigurationError, read
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.ledger.sentences import detail
 from console.models import User
 from console.outbox import Email
 from console.signatures import public_keys
+from console.vault import new_key
 from tests.support import html
 from tests.support.reports import alert, report
 from tests.support.world import Enrolled, verified_client
@@ -190,6 +193,16 @@ class TestSignatures:
     def test_without_public_keys_a_signature_is_not_looked_at(self, made: tuple[ApiKey, str]) -> None:
         assert self.send(json.dumps(alert(made[1])).encode(), "any", "any").status_code == 202
         assert Entry.objects.get(kind=Kind.KEY_LEAKED).params["reason"] == "reported"
+
+
+def test_the_file_is_one_with_keys(tmp_path: Path) -> None:
+    file, key = tmp_path / "keys.json", ec.generate_private_key(ec.SECP256R1())
+    secrets = {"SECRET_KEY": token_urlsafe(48), "VAULT_KEYS": new_key(), "DIGEST_KEYS": new_key()}
+    write_keys(file)
+    with pytest.raises(ConfigurationError, match="It has no public keys for ECDSA on P-256."):
+        read(secrets | {"LEAK_REPORT_PUBLIC_KEYS": str(file)})
+    write_keys(file, current=public_text(key))
+    assert read(secrets | {"LEAK_REPORT_PUBLIC_KEYS": str(file)}).leak_report_public_keys == file
 
 
 @pytest.mark.parametrize(
