@@ -16,6 +16,7 @@ from console.parsers import Mail
 from console.vault import new_key
 from tests.support.servers import ROOT, Server, as_another_user
 
+pytestmark = pytest.mark.once
 SECRETS = {"SECRET_KEY": "a random text of more than 32 characters", "VAULT_KEYS": new_key(), "DIGEST_KEYS": new_key()}
 PORTS = "Set a whole number from 1 to 65535."
 WORKERS = "Set a whole number from 1 to 1000."
@@ -178,7 +179,7 @@ class TestTheDataFolder:
     @pytest.mark.parametrize("name", ["", "data", "data/below"])
     def test_a_start_can_write_to_it(self, tmp_path: Path, name: str) -> None:
         tmp_path.chmod(0o555)
-        for parent in list(tmp_path.parents)[:2]:
+        for parent in list(tmp_path.parents)[:3]:
             parent.chmod(parent.stat().st_mode | stat.S_IXGRP | stat.S_IXOTH)
         environ = SECRETS | {"CONSOLE_DATA_DIR": str(tmp_path / name)}
         with as_another_user() as user:

@@ -65,6 +65,7 @@ def test_the_given_password_is_the_password_and_data_survives(tmp_path: Path) ->
         assert owner.key_ids() == [key_id]
 
 
+@pytest.mark.once
 def test_when_a_server_dies_all_end(tmp_path: Path) -> None:
     server = Server(tmp_path / "data")
     server.start()
@@ -75,6 +76,7 @@ def test_when_a_server_dies_all_end(tmp_path: Path) -> None:
         httpx.get(server.address)
 
 
+@pytest.mark.once
 def test_a_weak_given_password_is_named(tmp_path: Path) -> None:
     server = Server(tmp_path / "data", CONSOLE_ROOT_PASSWORD="short")
     server.start()
@@ -82,6 +84,7 @@ def test_a_weak_given_password_is_named(tmp_path: Path) -> None:
     assert "CONSOLE_ROOT_PASSWORD is weak" in server.errors.read_text()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["PORT", "GATE_PORT"])
 def test_a_port_that_is_taken_says_what_to_set(tmp_path: Path, name: str) -> None:
     environment = Server(tmp_path / "data").environment
@@ -95,6 +98,7 @@ def test_a_port_that_is_taken_says_what_to_set(tmp_path: Path, name: str) -> Non
     assert [file.name for file in (tmp_path / "data").iterdir()] == ["lock"]
 
 
+@pytest.mark.once
 def test_being_stopped_while_starting_is_no_error(tmp_path: Path) -> None:
     server = Server(tmp_path / "data")
     process = subprocess.Popen([sys.executable, "-m", "console.start"], cwd=ROOT, env=server.environment)
@@ -103,6 +107,7 @@ def test_being_stopped_while_starting_is_no_error(tmp_path: Path) -> None:
     assert process.wait(60) == 0
 
 
+@pytest.mark.once
 def test_a_database_that_cannot_be_reached_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
     environment = Server(tmp_path / "data", DATABASE_URL="postgres://nobody@127.0.0.1:1/none").environment
     ended = run("-m", "console.start", **environment)

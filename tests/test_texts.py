@@ -11,6 +11,7 @@ from django.template.base import Lexer, TokenType
 from django.template.loader import render_to_string
 from django.utils import translation
 
+pytestmark = pytest.mark.once
 TEMPLATES = sorted(Path(settings.BASE_DIR, "templates").rglob("*.html"))
 SCRIPTS = sorted(Path(settings.BASE_DIR, "static").glob("*.js"))
 PRODUCT = "API Key Console"

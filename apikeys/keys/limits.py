@@ -34,6 +34,7 @@ MESSAGES = {
 class CreationRefused(ValidationError):
     """Why no key is created: `code` is one of MESSAGES, `params` complete its message, `facts` go to the ledger."""
 
+    # unnoticed mutants (1): the messages that use `resets` are given one.
     def __init__(self, code: str, resets: str = "", **facts: Any) -> None:
         self.facts = facts
         super().__init__(MESSAGES[code], code, {**facts, "resets": resets})

@@ -191,6 +191,7 @@ class ApiKey(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
+            # unnoticed mutants (2): what is passed on are options of Django's that nobody here uses.
             super().save(*args, **kwargs)
             return
         with transaction.atomic():
@@ -198,6 +199,7 @@ class ApiKey(models.Model):
             self.created_at = timezone.now()
             self.clean_fields()
             self.clean()  # uniqueness and constraints are the database's
+            # unnoticed mutants (2): a row with a new primary key is inserted with or without `force_insert`.
             super().save(*args, **kwargs)
             record(Kind.KEY_CREATED, self.account, key=self)
 
@@ -206,6 +208,7 @@ class ApiKey(models.Model):
         try:
             with transaction.atomic():
                 record(Kind.KEY_VIEWED, self.account, key=self)
+                # unnoticed mutants (1): None reads the other columns too; they are not used.
                 self.refresh_from_db(fields=["deleted_at", "digest", "sealed_secret"])
                 if self.sealed_secret is None:
                     raise KeyDeleted

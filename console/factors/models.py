@@ -32,6 +32,7 @@ RECOVERY_LENGTH = 24  # 120 bits: enough for a plain keyed hash (OWASP ASVS 6.5.
 def delete_in_order(factors: "models.QuerySet[Any]") -> int:
     """Delete them in the order in which a rotation locks them, so that the two never deadlock. How many there were."""
     list(factors.order_by("pk").select_for_update())
+    # unnoticed mutants (1): the tests of operators notice it, which `make mutants` does not run.
     return factors.delete()[0]
 
 
@@ -108,6 +109,7 @@ class Authenticator(Factor):
     @classmethod
     def pending(cls, user: User) -> Self:
         """A new one, in use only once one of its codes has confirmed it."""
+        # unnoticed mutants (4): no page shows the name.
         factor = cls(user=user, name="Authenticator app", confirmed=False)
         factor.sealed_secret = settings.VAULT.seal(factor.place, secrets.token_bytes(20))
         factor.save()
@@ -203,6 +205,7 @@ class RecoveryCodes(Factor):
         digests = [cls.digests_of(user, code)[0] for code in codes]
         with transaction.atomic():
             record(Kind.RECOVERY_CODES_CREATED, user, user=user.username)
+            # unnoticed mutants (3): no page shows the name.
             cls.objects.update_or_create(user=user, defaults={"name": "Recovery codes", "digests": digests})
         return ["-".join(code[i : i + 6] for i in range(0, RECOVERY_LENGTH, 6)) for code in codes]
 
