@@ -16,6 +16,16 @@ class ApiKeyAdmin(OperatorsAdmin):
     search_fields = ("hint", "account__username")
     actions = ("delete_leaked",)
 
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[ApiKey], search_term: str
+    ) -> tuple[QuerySet[ApiKey], bool]:
+        """A whole hint has an index; anything else is searched for in all hints and user names."""
+        text = search_term.replace("...", "…")
+        whole = queryset.filter(hint=text)
+        if "…" in text and whole.exists():
+            return whole, False
+        return super().get_search_results(request, queryset, text)
+
     @admin.action(description=_("Delete as leaked: denied at once, the owner is notified"))
     def delete_leaked(self, request: HttpRequest, chosen: QuerySet[ApiKey]) -> None:
         deleted = 0

@@ -116,7 +116,7 @@ def measure(server: Server, rows: int) -> None:
     pages.page("/activity/")
     pages.page("/api-keys/usage/?days=90")
 
-    accounts = filling.accounts(10_000)
+    accounts = filling.users(10_000)
     for number, account in enumerate(accounts):
         filling.keys(account, 10 if number < 9_500 else 0)
     print("\nOperators, with 10,000 accounts and 100,000 keys")
@@ -127,6 +127,7 @@ def measure(server: Server, rows: int) -> None:
         f"console/user/?q={some.username}",
         "console/user/?p=50",
         "console/user/add/",
+        f"autocomplete/?app_label=console&model_name=user&field_name=account&term={some.username}",
         f"console/user/{some.pk}/change/",
         "apikeys/apikey/",
         "apikeys/apikey/?p=500",

@@ -53,6 +53,7 @@ class User(AbstractUser):
         on_delete=models.PROTECT,
         null=True,
         blank=True,
+        limit_choices_to={"account": None},
         related_name="ram_users",
         verbose_name=_("root account"),
         help_text=_("The root account that this RAM user belongs to. Leave empty to create a root account."),

@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth.models import Group
 from django.core.exceptions import BadRequest, ValidationError
 from django.db import DataError, transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -21,10 +24,15 @@ from console.operators import invite, lift_lockout, reset_factors, set_active
 admin.site.unregister(Group)
 
 LIMITS = ("max_active_keys", "max_keys_a_day")
+MOST_AT_ONCE = 100  # of an action: each takes the account's lock and writes its ledger, within one request
 
 
 class OperatorsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Read-only, and for operators, whatever Django's permissions say."""
+
+    list_per_page = 50
+    list_select_related = ("account",)
+    show_full_result_count = False  # beside a search: it counts the whole table
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return user_of(request).is_staff
@@ -42,6 +50,13 @@ class OperatorsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
+        chosen = len(request.POST.getlist(ACTION_CHECKBOX_NAME))
+        if forms.BooleanField(required=False).clean(request.POST.get("select_across")):
+            chosen = queryset.count()
+        if chosen > MOST_AT_ONCE:
+            message = _("You can select up to %(most)s items at a time. No items have been changed.")
+            self.message_user(request, message % {"most": MOST_AT_ONCE}, messages.WARNING)
+            return redirect(request.get_full_path())
         try:
             return super().response_action(request, queryset, *args)
         except (ValueError, OverflowError, ValidationError, DataError) as error:  # ids that no row can have
@@ -57,7 +72,9 @@ class UserAdmin(OperatorsAdmin):
     """Accounts and RAM users. An operator never sets a password: a new user gets a link."""
 
     list_display = ("username", "account", "email", "is_active", "is_staff", "last_login")
+    ordering = ("username",)
     search_fields = ("username", "folded_name", "email")
+    autocomplete_fields = ("account",)
     actions = ("invite_again", "reset_factors", "lift_lockout", "disable", "enable")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -82,9 +99,6 @@ class UserAdmin(OperatorsAdmin):
         # Not the email address either: whoever changes it receives the owner's notifications.
         own = ("username", "email", "account")
         return () if obj is None else (*own, "is_active", "is_staff", "date_joined", "last_login")
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        return super().formfield_for_foreignkey(db_field, request, queryset=User.objects.filter(account=None), **kwargs)
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         with transaction.atomic():

@@ -13,6 +13,7 @@ from django.db import DatabaseError, connection
 from django.http import StreamingHttpResponse
 from django.test import Client
 
+from apikeys.models import ApiKey
 from console.factors.models import RecoveryCodes
 from console.ledger.chain import BrokenChain, read_export, verify
 from console.ledger.models import Entry
@@ -85,6 +86,33 @@ class TestLedger:
         response = mine.head(LEDGER)
         assert response.headers["Content-Disposition"] == 'attachment; filename="activity.csv"'
         assert response.content == b""
+
+
+@pytest.mark.django_db
+class TestUsage:
+    def test_key_by_key_the_newest_first_and_hour_by_hour(self, owner: Enrolled, mine: Client) -> None:
+        keys = filling.keys(owner, 60)
+        filling.keys(owner, 5)  # never called
+        filling.usage(keys, 100)
+        lines = b"".join(stream(mine, "/api-keys/usage/csv/?days=7")).decode("utf-8-sig").splitlines()
+        rows = [line.split(",") for line in lines[1:]]
+        assert [row[1] for row in rows] == [str(key.pk) for key in keys for _ in range(100)]
+        assert all(
+            earlier[0] < later[0] for earlier, later in zip(rows, rows[1:], strict=False) if earlier[1] == later[1]
+        )
+        assert {row[2] for row in rows} == {key.hint for key in keys}
+
+    def test_of_one_key(self, owner: Enrolled, other: Enrolled, mine: Client) -> None:
+        key, _ = filling.keys(owner, 2)
+        filling.usage([*ApiKey.objects.all()], 1)
+        lines = mine.get(f"/api-keys/usage/csv/?key={key.pk}").content.decode().splitlines()
+        assert [line.split(",")[1] for line in lines[1:]] == [str(key.pk)]
+        assert mine.get(f"/api-keys/usage/csv/?key={filling.keys(other, 1)[0].pk}").status_code == 404
+
+    def test_a_line_is_cut_where_the_file_is(self, owner: Enrolled, mine: Client) -> None:
+        filling.usage(filling.keys(owner, 1200), 1)
+        first = next(stream(mine, "/api-keys/usage/csv/"))
+        assert not first.endswith(b"\n") and first.count(b"\n") > 500
 
 
 FILL = "from tests.support import filling; filling.ledger(User.objects.get(username='root'), 40_000)"

@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 
 from apikeys.models import ApiKey
+from apikeys.usage.sums import called_or_active
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from tests.support import filling
@@ -60,3 +61,12 @@ def test_the_lists_of_keys(owner: Enrolled, keys: list[ApiKey]) -> None:
     assert "active_keys_of_account" in plan(lambda: list(own.active()[:50]))
     assert "active_keys_of_account" in plan(lambda: own.quota(owner))
     assert "active_keys_of_account" in plan(lambda: list(own.last_deleted(20)))
+
+
+def test_the_usage_page_looks_at_the_accounts_own_hours(owner: Enrolled, keys: list[ApiKey]) -> None:
+    filling.usage(keys, 20)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    index = "apikeys_usage_pkey" if connection.vendor == "postgresql" else "sqlite_autoindex_apikeys_usage_1"
+    listed = called_or_active(ApiKey.objects.of(owner), 7)
+    assert index in plan(listed.count) and index in plan(lambda: list(listed[:50]))

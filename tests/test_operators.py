@@ -19,7 +19,7 @@ from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
 from console.operators import invite, set_active
-from tests.support import html
+from tests.support import filling, html
 from tests.support.gates import Gate, new_key
 from tests.support.person import PASSWORD
 from tests.support.world import Enrolled, enrolled, verified_client
@@ -142,6 +142,45 @@ class TestHelp:
         for action in ("disable", "reset_factors"):
             assert "You cannot do this to yourself." in act(operator, action, himself).content.decode()
         assert operator.get(USERS).status_code == 200
+
+
+class TestManyRows:
+    """Lists of 10,000 accounts and 100,000 keys."""
+
+    def test_pages_of_50(self, operator: Client, owner: Enrolled) -> None:
+        filling.users(60, account=owner)
+        filling.keys(owner, 60)
+        for path in (USERS, KEYS):
+            assert len(html.select(operator.get(path).content, "#result_list tbody tr")) == 50
+
+    def test_a_key_is_found_by_its_hint_and_by_its_account(self, operator: Client, owner: Enrolled) -> None:
+        keys = filling.keys(owner, 10)
+        filling.keys(User.objects.get(username="operator"), 10)
+        hint = keys[3].hint
+        for asked in (hint, hint.replace("…", "..."), hint[:8], f"{hint[3:7]}...{hint[-4:-2]}"):
+            page = operator.get(KEYS, {"q": asked}).content
+            assert html.texts(page, "#result_list tbody th") == [hint], asked
+        assert len(html.select(operator.get(KEYS, {"q": "own"}).content, "#result_list tbody tr")) == 10
+
+    def test_a_root_account_is_looked_up_not_listed(self, operator: Client, owner: Enrolled, ram_user: User) -> None:
+        page = operator.get(f"{USERS}add/").content
+        assert html.texts(page, "select[name=account] option") == [""]
+        field = {"app_label": "console", "model_name": "user", "field_name": "account"}
+        for term, found in (("own", ["owner"]), ("ram", [])):
+            answer = operator.get("/admin/autocomplete/", field | {"term": term}).json()
+            assert [result["text"] for result in answer["results"]] == found
+
+    def test_at_most_100_at_once(self, operator: Client, owner: Enrolled) -> None:
+        users = filling.users(101, account=owner)
+        ids = [user.pk for user in users]
+        across = {"action": "disable", "_selected_action": ids[:1], "select_across": "1"}
+        for data in ({"action": "disable", "_selected_action": ids}, across):
+            answer = operator.post(f"{USERS}?q={users[0].username[:8]}", data, follow=True)
+            said = "You can select up to 100 items at a time. No items have been changed."
+            assert html.texts(answer.content, ".messagelist li") == [said]
+            assert not User.objects.filter(is_active=False).exists()
+        act(operator, "disable", *users[:100])
+        assert User.objects.filter(is_active=False).count() == 100
 
 
 class TestDisabling:

@@ -15,6 +15,7 @@ from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
 from console.sessions.store import Session
+from tests.support import filling, html
 from tests.support.person import PASSWORD, code
 from tests.support.world import Enrolled, verified_client
 
@@ -94,6 +95,20 @@ class TestTheirPage:
         answer = mine.post("/security/sessions/", {"session": name, "otp_token": next(codes)}, follow=True)
         assert "The selected sessions have ended." in answer.content.decode()
         assert [logged_on(browser) for browser in (mine, other, third)] == [True, False, True]
+
+    def test_pages_of_50_from_which_any_can_end(self, codes: Iterator[str], owner: Enrolled) -> None:
+        mine, old = log_on(codes), log_on(codes)
+        filling.sessions(owner, 100)
+        pages = [mine.get("/security/sessions/", {"page": n}).content for n in (1, 2, 3, 99)]
+        shown = [[box["value"] for box in html.select(page, "[name=session]")] for page in pages]
+        assert [len(page) for page in shown] == [50, 50, 1, 1]
+        assert all("This session" in html.text(page, "#sessions") for page in pages)
+        assert [link["href"] for link in html.select(pages[1], ".pages a")] == ["?page=1", "?page=3"]
+        name = Session.objects.get(session_key=old.session.session_key).name
+        assert name in shown[0]
+        data = {"session": [name, *shown[2]], "otp_token": next(codes)}
+        assert mine.post("/security/sessions/?page=3", data).status_code == 302
+        assert not logged_on(old) and owner.sessions.count() == 100
 
     def test_anothers_cannot_be_chosen(self, codes: Iterator[str], other: Enrolled) -> None:
         mine, theirs = log_on(codes), verified_client(other)

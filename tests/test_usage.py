@@ -12,7 +12,7 @@ from pytest_django import Settings
 
 from apikeys.models import ApiKey, Usage
 from console.ledger.chain import csv_safe
-from tests.support import html
+from tests.support import filling, html
 from tests.support.world import Enrolled, verified_client
 
 NOON = datetime(2026, 6, 10, 12, 30, tzinfo=UTC)
@@ -58,6 +58,23 @@ class TestUsage:
         page = browser.get(f"/api-keys/usage/?key={key.id}").content.decode()
         assert f"Usage of {key.hint}" in page and "5 accepted" in page
         assert browser.get(f"/api-keys/usage/?key={foreign.id}").status_code == 404
+
+    def test_pages_of_50_that_keep_the_days(self, owner: Enrolled) -> None:
+        keys = filling.keys(owner, 120)
+        filling.usage(keys, 1)
+        browser = verified_client(owner)
+        pages = [browser.get("/api-keys/usage/", {"days": 7, "page": n}).content for n in (1, 2, 3, 4)]
+        shown = [[str(row["data-key-id"]) for row in html.select(page, "#usage tr[data-key-id]")] for page in pages]
+        ids = [str(key.pk) for key in keys]
+        assert shown == [ids[:50], ids[50:100], ids[100:], ids[100:]]
+        assert [link["href"] for link in html.select(pages[1], ".pages a")] == ["?days=7&page=1", "?days=7&page=3"]
+        assert "120 accepted" in html.text(pages[0], "#chart-title")
+
+    def test_one_key_is_listed_alone_and_so_is_its_csv(self, owner: Enrolled) -> None:
+        keys = filling.keys(owner, 60)
+        page = verified_client(owner).get(f"/api-keys/usage/?days=7&page=2&key={keys[0].pk}").content
+        assert html.texts(page, "#usage tbody th") == [keys[0].hint]
+        assert html.attribute(page, "[href*=csv]", "href") == f"/api-keys/usage/csv/?days=7&key={keys[0].pk}"
 
     @pytest.mark.parametrize("query", ["days=0", "days=x", "days=\0", "key=1", "days=7&days=x", "key=%00"])
     def test_a_wrong_question_gets_todays_of_all(self, mine: Client, query: str) -> None:

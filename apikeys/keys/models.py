@@ -121,6 +121,8 @@ class ApiKey(models.Model):
         indexes = [
             models.Index(fields=["account", "created_at"], name="keys_of_account_by_day"),
             models.Index(fields=["account", "deleted_at", "created_at"], name="active_keys_of_account"),
+            models.Index(fields=["created_at", "id"], name="keys_by_age"),  # the operators' list
+            models.Index(fields=["hint"], name="keys_by_hint"),
             # Everything that the gate asks for: it reads no row.
             models.Index(
                 fields=["digest", "id", "account", "deleted_at", "disabled_at", "account_disabled", "expires_at"],

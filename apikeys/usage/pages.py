@@ -1,18 +1,20 @@
 """The usage page and its CSV."""
 
-import csv
+from collections.abc import Iterator
 from typing import Any
 
 from django import forms
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.views.generic import TemplateView
 
+from apikeys.keys.models import ApiKey, ApiKeyQuerySet
 from apikeys.keys.pages import OwnKeys
-from apikeys.usage.models import Usage
-from apikeys.usage.sums import PERIODS, by_key, chart, period
-from console.ledger.chain import BYTE_ORDER_MARK, csv_safe
+from apikeys.usage.sums import PERIODS, by_key, called_or_active, chart, hours
+from console.ledger.chain import csv_lines, csv_safe
+from console.pages.downloads import csv_download
+from console.pages.paged import page_of
 
 
 class UsageForm(forms.Form):
@@ -22,44 +24,53 @@ class UsageForm(forms.Form):
     key = forms.UUIDField(required=False)
 
 
-class UsagePage(OwnKeys, TemplateView):
+class OwnUsage(OwnKeys):
+    """The days and keys that are asked for."""
+
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        form = UsageForm(request.GET)
+        form.is_valid()
+        self.days, self.key_id = form.cleaned_data.get("days") or 1, form.cleaned_data.get("key")
+
+    def key(self) -> ApiKey | None:
+        return get_object_or_404(self.keys(), pk=self.key_id) if self.key_id else None
+
+    def chosen(self) -> ApiKeyQuerySet:
+        return self.keys().filter(pk=self.key_id) if self.key_id else self.keys()
+
+
+class UsagePage(OwnUsage, TemplateView):
     template_name = "apikeys/usage.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        form = UsageForm(self.request.GET)
-        form.is_valid()
-        days, key_id = form.cleaned_data.get("days") or 1, form.cleaned_data.get("key")
-        key = get_object_or_404(self.keys(), pk=key_id) if key_id else None
-        chosen = self.keys().filter(pk=key.pk) if key else self.keys()
+        key = self.key()
+        page = page_of(self.request, self.chosen() if key else called_or_active(self.keys(), self.days))
         return super().get_context_data(
-            days=days,
+            **page,
+            days=self.days,
             periods=PERIODS.items(),
-            period=PERIODS[days],
+            period=PERIODS[self.days],
             key=key,
-            chart=chart(chosen, days),
-            rows=by_key(self.keys(), days),
+            chart=chart(self.chosen(), self.days),
+            rows=by_key(page["page_obj"], self.days),
             time_zone=timezone.get_default_timezone_name(),
             **kwargs,
         )
 
 
-class UsageCsv(OwnKeys):
+class UsageCsv(OwnUsage):
     """One row per key and hour."""
 
     http_method_names = ["get", "head", "options"]
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        form = UsageForm(request.GET)
-        form.is_valid()
-        days = form.cleaned_data.get("days") or 1
-        start = period(days, timezone.now())[0]
-        response = HttpResponse(BYTE_ORDER_MARK, content_type="text/csv; charset=utf-8")
-        response.headers["Content-Disposition"] = f'attachment; filename="usage-{days}-days.csv"'
-        out = csv.writer(response)
-        out.writerow(["hour_utc", "api_key_id", "api_key", "accepted", "refused", "deleted_at_utc"])
-        rows = Usage.objects.filter(key__in=self.keys(), hour__gte=start).select_related("key")
-        for row in rows.order_by("hour", "key__created_at"):
-            deleted = f"{row.key.deleted_at:%Y-%m-%dT%H:%M:%SZ}" if row.key.deleted_at else ""
-            values = [f"{row.hour:%Y-%m-%dT%H:00Z}", row.key_id, row.key, row.accepted, row.refused, deleted]
-            out.writerow([csv_safe(value) for value in values])
-        return response
+    def get(self, request: HttpRequest) -> HttpResponseBase:
+        self.key()
+        return csv_download(request, f"usage-{self.days}-days", csv_lines(self.rows()))
+
+    def rows(self) -> Iterator[list[str]]:
+        yield ["hour_utc", "api_key_id", "api_key", "accepted", "refused", "deleted_at_utc"]
+        for key, hour, accepted, refused in hours(self.chosen(), self.days):
+            deleted = f"{key.deleted_at:%Y-%m-%dT%H:%M:%SZ}" if key.deleted_at else ""
+            values = [f"{hour:%Y-%m-%dT%H:00Z}", key.pk, key, accepted, refused, deleted]
+            yield [csv_safe(value) for value in values]

@@ -1,19 +1,22 @@
 """Sums of the counted calls, and the chart of them."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Sum
+from django.db.models import OuterRef, Q, Subquery, Sum
+from django.db.models.lookups import IsNull
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from apikeys.keys.limits import day_of
-from apikeys.keys.models import ApiKeyQuerySet
+from apikeys.keys.models import ApiKey, ApiKeyQuerySet
 from apikeys.usage.models import Usage
 
 PERIODS = {1: _("Today"), 7: _("7 days"), 30: _("30 days"), 90: _("90 days")}
+HOURS_AT_ONCE = 25_000
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, LABEL = 720, 240, 32, 32, 28, 60  # of the chart, in its own units
 
 
@@ -95,15 +98,34 @@ def chart(keys: ApiKeyQuerySet, days: int) -> Chart:
     return Chart([*bars.values()], top, accepted, refused, "hour" if hourly else "day")
 
 
-def by_key(keys: ApiKeyQuerySet, days: int) -> list[dict[str, Any]]:
-    """A row for each key that is active or was called in the period, the newest first."""
-    start = period(days, timezone.now())[0]
+def called_since(start: datetime) -> Q:
+    """Keys that were. Each is looked up in the index: for EXISTS or IN, PostgreSQL may read every account's hours."""
+    hours = Usage.objects.filter(key=OuterRef("pk"), hour__gte=start).values("hour")
+    return Q(IsNull(Subquery(hours[:1]), False))
+
+
+def called_or_active(keys: ApiKeyQuerySet, days: int) -> ApiKeyQuerySet:
+    """Those that are active or were called in the period."""
+    return keys.filter(Q(deleted_at=None) | called_since(period(days, timezone.now())[0]))
+
+
+def by_key(keys: Iterable[ApiKey], days: int) -> list[dict[str, Any]]:
+    """A row for each of them, in their order."""
+    rows = Usage.objects.filter(key__in=[key.pk for key in keys], hour__gte=period(days, timezone.now())[0])
     sums: dict[object, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    rows = Usage.objects.filter(key__in=keys, hour__gte=start).values_list("key")
-    for key_id, accepted, refused in rows.annotate(Sum("accepted"), Sum("refused")):
+    for key_id, accepted, refused in rows.values_list("key").annotate(Sum("accepted"), Sum("refused")):
         sums[key_id] = accepted, refused
-    return [
-        {"key": key, "accepted": sums[key.pk][0], "refused": sums[key.pk][1]}
-        for key in keys
-        if key.deleted_at is None or key.pk in sums
-    ]
+    return [{"key": key, "accepted": sums[key.pk][0], "refused": sums[key.pk][1]} for key in keys]
+
+
+def hours(keys: ApiKeyQuerySet, days: int) -> Iterator[tuple[ApiKey, datetime, int, int]]:
+    """A key, an hour of the period, and the calls accepted and refused in it: the newest key first, and of each the
+    earliest hour. No more than HOURS_AT_ONCE are in memory."""
+    start = period(days, timezone.now())[0]
+    called = [*keys.filter(called_since(start)).only("hint", "deleted_at")]
+    step = HOURS_AT_ONCE // (24 * days)
+    for first in range(0, len(called), step):
+        some = {key.pk: key for key in called[first : first + step]}
+        rows = Usage.objects.filter(key__in=[*some], hour__gte=start).order_by("-key__created_at", "hour")
+        for key_id, hour, accepted, refused in rows.values_list("key", "hour", "accepted", "refused"):
+            yield some[key_id], hour, accepted, refused

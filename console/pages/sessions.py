@@ -1,11 +1,13 @@
 """Where one is logged on, and ending those sessions (OWASP ASVS 5.0, 7.5.2)."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
 from django import forms
 from django.contrib import messages
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -16,6 +18,7 @@ from console.access import user_of
 from console.factors.forms import SecurityForm
 from console.ledger.kinds import Kind
 from console.ledger.record import record
+from console.pages.paged import page_of
 from console.pages.secured import SecuredView
 from console.sessions.store import Session
 
@@ -23,26 +26,26 @@ from console.sessions.store import Session
 class SessionsForm(SecurityForm):
     session = forms.MultipleChoiceField(error_messages={"required": gettext_lazy("Select the sessions to end.")})
 
-    def __init__(self, others: list[Session], *args: Any) -> None:
+    def __init__(self, others: Iterable[Session], *args: Any) -> None:
         super().__init__(*args)
         self.fields["session"].choices = [(other.name, other.name) for other in others]  # type: ignore[attr-defined]
 
 
 class Sessions(SecuredView):
+    """The session at hand first, then the others: a page of those, and any of them can be chosen."""
+
     template_name = "console/sessions.html"
 
-    @cached_property
-    def sessions(self) -> list[Session]:
-        live = user_of(self.request).sessions.filter(expire_date__gt=timezone.now())
-        return list(live.order_by("-seen_at"))
+    def live(self) -> QuerySet[Session]:
+        sessions = user_of(self.request).sessions.filter(expire_date__gt=timezone.now())
+        return sessions.defer("session_data").order_by("-seen_at", "pk")
 
-    @property
-    def others(self) -> list[Session]:
-        own = self.request.session.session_key
-        return [session for session in self.sessions if session.session_key != own]
+    @cached_property
+    def others(self) -> QuerySet[Session]:
+        return self.live().exclude(session_key=self.request.session.session_key)
 
     def form(self, *data: Any) -> SessionsForm:
-        return SessionsForm(self.others, *data)
+        return SessionsForm(self.others if data else (), *data)
 
     def act(self, form: SessionsForm) -> HttpResponse:
         user = user_of(self.request)
@@ -59,4 +62,6 @@ class Sessions(SecuredView):
         return super().page(form, status)
 
     def context(self) -> dict[str, Any]:
-        return {"sessions": self.sessions, "chosen": self.chosen}
+        own = self.live().filter(session_key=self.request.session.session_key)
+        page = page_of(self.request, self.others)
+        return {**page, "sessions": [*own, *page["page_obj"]], "chosen": self.chosen}

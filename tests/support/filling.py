@@ -21,9 +21,11 @@ BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko
 KINDS = (Kind.KEY_CREATED, Kind.KEY_VIEWED, Kind.KEY_DELETED, Kind.LOGGED_ON)
 
 
-def accounts(count: int) -> list[User]:
+def users(count: int, *, account: User | None = None) -> list[User]:
+    """Root accounts, or RAM users of that one."""
     some = uuid.uuid4().hex[:8]
-    return User.objects.bulk_create([User(username=f"{some}-{n}") for n in range(count)], batch_size=BATCH)
+    new = [User(username=f"{some}-{n}", account=account) for n in range(count)]
+    return User.objects.bulk_create(new, batch_size=BATCH)
 
 
 def keys(account: User, count: int, *, deleted: bool = False, before: datetime | None = None) -> list[ApiKey]:
