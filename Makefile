@@ -45,6 +45,9 @@ revocation: .venv/dev ## delete 1,000 keys under load: is a deleted key ever acc
 picture: .venv/dev ## renew docs/console.png from the product as it is (needs Chromium)
 	@exec .venv/bin/python -m docs.picture
 
+overload: .venv/dev ## delete keys while 200 clients hold the console: how long does an owner wait? (needs nginx)
+	@exec .venv/bin/python -m bench.overload
+
 lock: .venv/dev ## renew the pinned requirements from pyproject.toml, with the newest versions that fit
 	$(COMPILE) -o requirements.txt
 	$(COMPILE) --group dev -o requirements-dev.txt

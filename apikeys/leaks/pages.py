@@ -5,7 +5,6 @@ import logging
 import re
 from dataclasses import replace
 from datetime import timedelta
-from ipaddress import ip_network
 from pathlib import Path
 
 from django.conf import settings
@@ -17,7 +16,7 @@ from django.views.decorators.http import require_POST
 from apikeys.keys.format import LENGTH, PREFIX
 from apikeys.leaks.models import LeakReport
 from apikeys.leaks.revoke import Leak, revoke_leaked
-from console.origin import Actor, ActorKind, acting, client_address, current_origin
+from console.origin import Actor, ActorKind, acting, client_address, current_origin, network_of
 from console.security import taking_at_least
 from console.signatures import PublicKeys, SignatureRefused, public_keys, verify
 
@@ -56,8 +55,7 @@ def report(request: HttpRequest) -> HttpResponse:
 
 def too_many_from(address: str | None) -> bool:
     """Counts this report first: of many at once, no more pass than of as many in sequence."""
-    if address and ":" in address:  # whoever has one IPv6 address has the network
-        address = str(ip_network(f"{address}/64", strict=False).network_address)
+    address = network_of(address)
     now, minute = timezone.now(), timedelta(minutes=1)
     lately = (now - minute, now + minute)  # the clocks of several hosts differ a little
     LeakReport.objects.exclude(at__range=lately).delete()

@@ -13,9 +13,13 @@ from django.utils.translation import gettext_lazy
 
 from console.access import next_path
 from console.logs import SECRET
-from console.origin import client_address
+from console.origin import client_address, network_of
 from console.security import guessed_too_often, record_lockout, record_refused_password, submitted_name
 from console.sessions import store as sessions
+from console.unavailable import Bottleneck, Busy, nothing_changed, unavailable
+
+# A password takes a third of a second of a processor to check; half of a process's threads stay free for others.
+LOG_ONS = Bottleneck(at_once=2, waiting=2, each=2, seconds=2)
 
 
 class LogOnForm(AuthenticationForm):
@@ -50,10 +54,17 @@ class LogOn(LoginView):
         return next_path(self.request)
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            with LOG_ONS.passed(network_of(client_address(request))):
+                return self.check(request)
+        except Busy:
+            return unavailable(request, _("Too many people are logging on at the moment."), nothing_changed())
+
+    def check(self, request: HttpRequest) -> HttpResponse:
         if guessed_too_often(submitted_name(request), client_address(request)):
             record_lockout(request, "unfamiliar")
             return locked_out(request)
-        return super().post(request, *args, **kwargs)
+        return super().post(request)
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         response = super().form_valid(form)

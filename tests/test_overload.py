@@ -1,0 +1,72 @@
+"""Clients who try passwords without end, and people who have something to do."""
+
+import httpx
+import pytest
+from django.test import Client
+
+from console.pages import logon
+from console.unavailable import Bottleneck
+from tests.support import html
+from tests.support.hammer import hammering
+from tests.support.nginx import Gateway
+from tests.support.person import NAME, PASSWORD, Person, fields, wait_for
+from tests.support.servers import Server, free_port, running
+from tests.support.world import Enrolled
+
+pytestmark = [pytest.mark.once, pytest.mark.no_mutants]
+CLIENTS = 200
+
+
+def test_an_owner_deletes_a_key_beside_them(server: Server) -> None:
+    with Person(server.address) as owner:
+        key_id, _ = owner.log_on().create()
+        with hammering(server.address, CLIENTS) as answers:
+            assert owner.delete(key_id).status_code == 200
+        assert owner.key_ids() == []
+    assert answers["503"] and answers["422"]
+
+
+@pytest.mark.gateway
+def test_an_owner_deletes_a_key_beside_them_behind_nginx(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder, port = tmp_path_factory.mktemp("overload"), free_port()
+    url = f"https://127.0.0.1:{port}"
+    with running(folder / "data", CONSOLE_URL=url, TRUSTED_PROXIES="127.0.0.1") as server:
+        gateway = Gateway(folder / "nginx", console=server.port, console_at=port)
+        with gateway.serving(), Person(url, gateway.certificate) as owner:
+            key_id, _ = owner.log_on().create()
+            with hammering(url, CLIENTS) as answers:
+                assert owner.delete(key_id).status_code == 200
+            assert owner.key_ids() == []
+    assert answers["503"] and answers["422"]
+
+
+def test_somebody_at_another_address_logs_on_beside_them(server: Server) -> None:
+    elsewhere = httpx.HTTPTransport(local_address="127.0.0.5")
+    with httpx.Client(base_url=server.address, transport=elsewhere, timeout=60) as http:
+        form = fields(http.get("/login/").text) | {"username": NAME, "password": PASSWORD}
+        with hammering(server.address, CLIENTS):
+            wait_for(lambda: http.post("/login/", data=form).status_code == 302)
+
+
+def test_who_is_refused_is_told(server: Server) -> None:
+    with httpx.Client(base_url=server.address, timeout=60) as http, hammering(server.address, CLIENTS):
+        form = fields(http.get("/login/").text) | {"username": NAME, "password": PASSWORD}
+        answers: list[httpx.Response] = []
+
+        def refused() -> bool:
+            answers.append(http.post("/login/", data=form))
+            return answers[-1].status_code == 503
+
+        wait_for(refused)
+    assert int(answers[-1].headers["retry-after"]) > 0
+    said = html.text(answers[-1].text, "main")
+    assert "Too many people are logging on" in said and "Nothing was changed" in said
+
+
+def test_who_waits_is_not_kept_for_long(owner: Enrolled, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Bottleneck(at_once=1, waiting=1, each=2, seconds=0.01)
+    monkeypatch.setattr(logon, "LOG_ONS", slow)
+    data = {"username": owner.username, "password": PASSWORD}
+    with slow.passed("somebody"):
+        assert Client().post("/login/", data).status_code == 503
+    assert Client().post("/login/", data).status_code == 302
