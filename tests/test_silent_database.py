@@ -125,7 +125,7 @@ def test_the_background_programs_go_on(site: Site, silent: Silent) -> None:
     output = site.server.output
     before = output.read_text()
     with silent():
-        for said in ("Counted calls cannot be added", "Email waits"):
+        for said in ("Counted calls cannot be added", "Email and expired sessions wait"):
             # 30 s, where a statement was sent before and is not answered
             wait_for(lambda: output.read_text().count(said) > before.count(said), 60)  # noqa: B023
     counted = site.counted()
@@ -133,7 +133,9 @@ def test_the_background_programs_go_on(site: Site, silent: Silent) -> None:
     wait_for(lambda: site.counted() > counted)
 
 
-@pytest.mark.parametrize(("name", "said"), [("meter", "Counted calls cannot be added"), ("housekeep", "Email waits")])
+@pytest.mark.parametrize(
+    ("name", "said"), [("meter", "Counted calls cannot be added"), ("housekeep", "Email and expired sessions wait")]
+)
 def test_a_background_program_stops(site: Site, silent: Silent, name: str, said: str, tmp_path: Path) -> None:
     output = tmp_path / name
     with site.program(output, "manage.py", name) as process, silent():
