@@ -48,6 +48,9 @@ picture: .venv/dev ## renew docs/console.png from the product as it is (needs Ch
 overload: .venv/dev ## delete keys while 200 clients hold the console: how long does an owner wait? (needs nginx)
 	@exec .venv/bin/python -m bench.overload
 
+silence: .venv/dev ## stop PostgreSQL: how long do pages, /healthz, recovery and a stop take? (needs PostgreSQL)
+	@exec .venv/bin/python -m bench.silence
+
 lock: .venv/dev ## renew the pinned requirements from pyproject.toml, with the newest versions that fit
 	$(COMPILE) -o requirements.txt
 	$(COMPILE) --group dev -o requirements-dev.txt
