@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 ADMIN_CSP = {
     "script-src": [SELF],
     "style-src": [SELF],
+    "connect-src": [SELF],  # the search for an account, as one types
     "require-trusted-types-for": None,
     "trusted-types": None,
 }

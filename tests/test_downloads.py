@@ -1,8 +1,6 @@
 """CSV files of any length: sent while they are made, and never whole to the eye when they are not."""
 
 import io
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +17,7 @@ from console.ledger.chain import BrokenChain, read_export, verify
 from console.ledger.models import Entry
 from tests.support import filling
 from tests.support.person import Person
-from tests.support.servers import ROOT, Server
+from tests.support.servers import Server
 from tests.support.world import Enrolled
 
 LEDGER = "/activity/csv/"
@@ -115,25 +113,25 @@ class TestUsage:
         assert not first.endswith(b"\n") and first.count(b"\n") > 500
 
 
-FILL = "from tests.support import filling; filling.ledger(User.objects.get(username='root'), 40_000)"
-DROP = "from django.db import connection; connection.cursor().execute('ALTER TABLE console_entry RENAME TO gone')"
-
-
-def run_in(server: Server, script: str) -> None:
-    """In that server's installation."""
-    prepared = f"import django; django.setup(); from console.models import User; {script}"
-    environment = server.environment | {"DJANGO_SETTINGS_MODULE": "console.settings"}
-    subprocess.run([sys.executable, "-c", prepared], cwd=ROOT, env=environment, check=True)
+FILL = """
+from console.models import User
+from tests.support import filling
+filling.ledger(User.objects.get(username="root"), 40_000)
+"""
+BREAK = """
+from django.db import connection
+connection.cursor().execute("ALTER TABLE console_entry RENAME TO gone")
+"""
 
 
 def test_a_failure_midway_closes_the_connection(server: Server) -> None:
     with Person(server.address).log_on() as owner:
-        run_in(server, FILL)  # more than the sockets between us buffer
+        server.run_script(FILL)  # more than the sockets between us buffer
         with owner.http.stream("GET", LEDGER) as answer:
             assert answer.status_code == 200 and "Content-Length" not in answer.headers
             pieces = answer.iter_raw()
             sent = next(pieces)
-            run_in(server, DROP)
+            server.run_script(BREAK)
             with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
                 for piece in pieces:
                     sent += piece

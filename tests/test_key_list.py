@@ -80,7 +80,7 @@ class TestSearch:
     def test_what_matches_nothing_says_so(self, mine: Client, keys: list[ApiKey], asked: str) -> None:
         page = mine.get("/api-keys/", {"q": asked}).content
         assert html.text(page, "#api-keys tbody").startswith("No API keys match")
-        assert html.attribute(page, ".search a", "href") == "/api-keys/"
+        assert html.attribute(page, ".filter a", "href") == "/api-keys/"
         assert "120 of 5000" in html.text(page, ".quota")
 
     def test_never_in_what_is_anothers_or_deleted(self, mine: Client, keys: list[ApiKey], other: Enrolled) -> None:

@@ -28,6 +28,7 @@ class SessionsForm(SecurityForm):
 
     def __init__(self, others: Iterable[Session], *args: Any) -> None:
         super().__init__(*args)
+        self.fields["otp_token"].widget.attrs.pop("autofocus")  # the sessions to choose from are above it
         self.fields["session"].choices = [(other.name, other.name) for other in others]  # type: ignore[attr-defined]
 
 

@@ -115,6 +115,12 @@ class Server:
         with contextlib.closing(sqlite3.connect(file)) as sqlite, sqlite:
             return sqlite.execute(query).fetchall()
 
+    def run_script(self, script: str) -> None:
+        """A script in this installation, beside the server."""
+        environment = self.environment | {"DJANGO_SETTINGS_MODULE": "console.settings"}
+        command = [sys.executable, "-c", f"import django; django.setup()\n{script}"]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+
     def stop(self, sign: int = signal.SIGTERM) -> int:
         """End it; its status."""
         self.process.send_signal(sign)
