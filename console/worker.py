@@ -93,8 +93,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def set_accept_enabled(self, enabled: bool) -> None:
         if not self.alive:
             for listener in self.sockets:
-                while self.accept(listener):  # who waits already, and would be reset
-                    pass
+                more = True
+                while more:  # callers that wait already would be reset
+                    more = self.accept(listener)
         super().set_accept_enabled(enabled)
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:

@@ -82,6 +82,15 @@ def test_what_does_not_end_is_killed(server: Server, killed: bool) -> None:
     wait_for(lambda: not server.processes(), SECONDS)
 
 
+def test_a_supervisor_that_does_not_end_is_killed_with_its_servers(server: Server) -> None:
+    server.start()
+    server.processes()
+    os.kill(supervisor(server), signal.SIGSTOP)
+    server.process.terminate()
+    wait_for(lambda: not server.processes(), SECONDS)
+    assert server.process.wait() == 0
+
+
 def test_a_start_ends_too(server: Server) -> None:
     """At any moment: whatever is there by then."""
     for seconds in (0.05, 0.2, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4):

@@ -53,12 +53,15 @@ def first_export() -> str:
     return text.getvalue()
 
 
-def verify_alone(folder: Path, export: str | bytes, *words: str) -> subprocess.CompletedProcess[str]:
-    """As an auditor does: without Django, without packages, without settings."""
+def verify_file(
+    folder: Path, export: str | bytes, *words: str, alone: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """`alone` is as an auditor does: with Python's standard library, and nothing in the environment."""
     file = folder / "activity.csv"
     file.write_bytes(export if isinstance(export, bytes) else export.encode())
-    command = [sys.executable, "-S", "-m", "console.ledger.verify", str(file), *words]
-    environment = {"PATH": os.environ["PATH"]}
+    command = [sys.executable, *(["-S"] if alone else []), "-m", "console.ledger.verify", str(file), *words]
+    environment = {} if alone else {name: text for name, text in os.environ.items() if name.startswith("COVERAGE")}
+    environment["PATH"] = os.environ["PATH"]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
@@ -117,10 +120,10 @@ class TestBothFormats:
     def test_an_export_of_both_needs_python_alone(self, owner: User, tmp_path: Path) -> None:
         export = verified_client(owner).get("/activity/csv/").content
         head = bytes(Entry.objects.filter(account=owner)[0].hash).hex()
-        verified = verify_alone(tmp_path, export, "--head", head)
+        verified = verify_file(tmp_path, export, "--head", head, alone=True)
         assert (verified.returncode, verified.stderr) == (0, "")
         assert verified.stdout == f"{tmp_path}/activity.csv: 6 rows, last hash {head}\n"
-        assert verify_alone(tmp_path, b"\xef\xbb\xbf" + export).returncode == 0, "as a spreadsheet saves it"
+        assert verify_file(tmp_path, b"\xef\xbb\xbf" + export).returncode == 0, "as a spreadsheet saves it"
 
     @pytest.mark.parametrize(
         ("number", "column", "value", "said"),
@@ -145,26 +148,26 @@ class TestBothFormats:
         out = csv.DictWriter(text, rows[0])
         out.writeheader()
         out.writerows(rows)
-        verified = verify_alone(tmp_path, text.getvalue())
+        verified = verify_file(tmp_path, text.getvalue())
         assert verified.returncode == 1 and said in verified.stderr
 
     def test_rows_cut_off_show_by_a_hash_kept_elsewhere(self, owner: User, tmp_path: Path) -> None:
         export = verified_client(owner).get("/activity/csv/").content.decode()
         head = bytes(Entry.objects.filter(account=owner)[0].hash).hex()
         cut = "".join(export.splitlines(keepends=True)[:-1])
-        assert verify_alone(tmp_path, cut).returncode == 0
-        assert "rows were cut off the end" in verify_alone(tmp_path, cut, "--head", head).stderr
+        assert verify_file(tmp_path, cut).returncode == 0
+        assert "rows were cut off the end" in verify_file(tmp_path, cut, "--head", head).stderr
 
 
 def test_an_export_of_the_first_version_verifies(tmp_path: Path) -> None:
-    verified = verify_alone(tmp_path, first_export())
+    verified = verify_file(tmp_path, first_export())
     assert (verified.returncode, verified.stderr) == (0, "")
     assert "4 rows, last hash" in verified.stdout
 
 
 @pytest.mark.parametrize("words", [["--head", "00"], ["--head", "x"]])
 def test_what_is_no_hash_is_refused(tmp_path: Path, words: list[str]) -> None:
-    verified = verify_alone(tmp_path, first_export(), *words)
+    verified = verify_file(tmp_path, first_export(), *words)
     assert verified.returncode == 2 and "--head" in verified.stderr
 
 

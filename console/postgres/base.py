@@ -65,8 +65,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 def before_migrations(using: str, **kwargs: object) -> None:
     connection = connections[using]
-    if isinstance(connection, DatabaseWrapper):
-        connection.lift_limits()
+    assert isinstance(connection, DatabaseWrapper)  # there is one database, and this module is loaded for it
+    connection.lift_limits()
 
 
 pre_migrate.connect(before_migrations)

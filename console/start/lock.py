@@ -3,6 +3,7 @@
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from console.start import StartError
@@ -41,9 +42,8 @@ def locked(file: int) -> bool:
 
 def lives(pid: str) -> bool:
     try:
-        os.kill(int(pid), 0)
+        with suppress(PermissionError):  # it lives, and is another user's
+            os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError):  # or it has not written down its own yet
         return False
-    except PermissionError:
-        pass
     return True

@@ -30,8 +30,8 @@ class Servers:
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
         """The first signal does; those after it change nothing."""
-        if not self.stopping:
-            self.stopping = True
+        self.stopping = True
+        with suppress(OSError):  # closed meanwhile
             self.line.shutdown(socket.SHUT_RDWR)
 
     def serving(self) -> bool:
