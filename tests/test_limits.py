@@ -114,7 +114,9 @@ class TestDay:
         start, end = day_of(noon)
         assert (end - start) == timedelta(hours=hours)
         assert start.tzinfo == end.tzinfo == UTC
-        with time_machine.travel(start, tick=False) as clock:
+        with time_machine.travel(start - timedelta(seconds=1), tick=False) as clock:
+            issue(owner)
+            clock.move_to(start)
             use_up_the_day(owner)
             clock.move_to(end - timedelta(seconds=1))
             with pytest.raises(ValidationError):
@@ -122,6 +124,8 @@ class TestDay:
             clock.move_to(end)
             assert ApiKey.objects.quota(owner).created_left == 10
             issue(owner)
+            clock.move_to(end - timedelta(seconds=1))
+            assert ApiKey.objects.quota(owner).created_today == 10
 
     @pytest.mark.parametrize(
         ("zone", "now", "said"),
