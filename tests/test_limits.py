@@ -3,6 +3,7 @@
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import time_machine
@@ -16,7 +17,7 @@ from apikeys.models import ApiKey
 from console.models import User
 from console.operators import set_active
 from tests.support.person import Person, fields
-from tests.support.servers import Server
+from tests.support.servers import running
 from tests.support.world import Enrolled
 
 
@@ -143,9 +144,9 @@ class TestDay:
 
 
 @pytest.mark.no_mutants
-def test_thirty_two_creations_at_once_make_three_keys(server: Server) -> None:
-    """Over HTTP, in the server's two worker processes, on the database that the tests run on."""
-    with Person(server.address).log_on() as owner:
+def test_thirty_two_creations_at_once_make_three_keys(tmp_path: Path) -> None:
+    """Over HTTP, in two worker processes, on the database that the tests run on."""
+    with running(tmp_path / "data", CONSOLE_WORKERS="2") as server, Person(server.address).log_on() as owner:
         page = fields(owner.http.get("/api-keys/").text)
 
         def create(_: int) -> tuple[int, str]:

@@ -70,6 +70,8 @@ class Server:
             "PORT": str(self.port),
             "GATE_PORT": str(self.gate_port),
             "METERING_SECONDS": "0.2",
+            "CONSOLE_WORKERS": "1",  # more take longer to start, and few tests need them
+            "GATE_WORKERS": "1",
             **environment,
         }
 
