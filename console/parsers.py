@@ -85,8 +85,8 @@ def versioned_keys(most: int) -> Callable[[str], str]:
         try:
             count = len(parse_keys("", text))
         except ValueError:
-            message = "Set one or more `version:key` pairs separated by commas, each version once, each key 32 bytes in base64url."
-            raise ValueError(message) from None
+            message = "Set one or more `version:key` pairs separated by commas"
+            raise ValueError(f"{message}, each version once, each key 32 bytes in base64url.") from None
         if count > most:
             raise ValueError(f"Set at most {most} keys: remove the newest.")
         return text

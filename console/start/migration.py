@@ -42,14 +42,14 @@ def migrate(file: Path | None) -> None:
 
 
 def migrate_sqlite(file: Path) -> None:
-    new = sqlite_file.beside(file)
+    new = sqlite_file.replacement_for(file)
     try:
         if not file.exists():
             migrate_at(new)
             sqlite_file.replace(file, new)
         elif not up_to_date():
             connection.close()
-            with sqlite_file.alone(file) as database:
+            with sqlite_file.exclusive(file) as database:
                 sqlite_file.copy(database, new)
                 migrate_at(new)
                 sqlite_file.replace(file, new)
@@ -63,7 +63,7 @@ def migrate_sqlite(file: Path) -> None:
 
 
 def migrate_at(new: Path) -> None:
-    with sqlite_file.django_on(new):
+    with sqlite_file.django_using(new):
         call_command("migrate", verbosity=0)
 
 
