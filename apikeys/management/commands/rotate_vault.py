@@ -129,10 +129,11 @@ class Command(BaseCommand):
                 raise CommandError(f"{name} does not come from {file}. Add a version where it is set.")
             if name == "VAULT_KEYS" or len(parse_keys(name, lines[name])) < MAX_DIGEST_KEYS:
                 lines[name] = new_key(lines[name])
-        names = ((line, line.partition("=")[0]) for line in text.splitlines())
-        write_atomically(
-            file, "".join(f"{name}={lines[name]}\n" if name in lines else f"{line}\n" for line, name in names)
-        )
+        changed = [
+            f"{name}={lines[name]}\n" if (name := line.partition("=")[0]) in lines else f"{line}\n"
+            for line in text.splitlines()
+        ]
+        write_atomically(file, "".join(changed))
         self.stdout.write(f"{file} has new versions. Back it up; restart the gates, then the consoles, then rotate.")
         if lines["DIGEST_KEYS"] == used["DIGEST_KEYS"]:
             self.stdout.write(f"DIGEST_KEYS is unchanged: it has {MAX_DIGEST_KEYS} versions, the maximum.")
