@@ -108,7 +108,7 @@ class TestWhatIsRecorded:
         assert kinds.count(Kind.LOCKED_OUT) == 1 and kinds.count(Kind.PASSWORD_REFUSED) == 9
 
     def test_a_lockout_from_everywhere_once(self, owner: Enrolled, settings: Settings) -> None:
-        settings.GUESSES_AN_ACCOUNT = 2
+        settings.GUESSES_PER_ACCOUNT = 2
         for n in range(5):
             Client(REMOTE_ADDR=f"192.0.2.{n}").post("/login/", {"username": "owner", "password": "wrong"})
         entry = Entry.objects.get(kind=Kind.LOCKED_OUT)

@@ -284,7 +284,7 @@ class TestWhatTheyNeverSee:
 class TestGuessingFromEverywhere:
     @pytest.mark.parametrize("written", ["owner", " owner", "ｏwner"])
     def test_however_the_name_is_written(self, written: str, owner: Enrolled, settings: Any) -> None:
-        settings.GUESSES_AN_ACCOUNT = 3
+        settings.GUESSES_PER_ACCOUNT = 3
         for n in range(3):
             Client(REMOTE_ADDR=f"192.0.2.{n}").post("/login/", {"username": written, "password": "wrong"})
         assert Entry.objects.filter(account=owner, kind=Kind.PASSWORD_REFUSED).count() == 3
@@ -294,7 +294,7 @@ class TestGuessingFromEverywhere:
     def test_it_is_limited_but_not_where_the_owner_logs_on_from(
         self, owner: Enrolled, codes: Iterator[str], settings: Any
     ) -> None:
-        settings.GUESSES_AN_ACCOUNT = 5
+        settings.GUESSES_PER_ACCOUNT = 5
         at_home = {"REMOTE_ADDR": "192.0.2.200"}
         browser = Client(**at_home)  # type: ignore[arg-type]
         browser.post("/login/", {"username": "owner", "password": PASSWORD})

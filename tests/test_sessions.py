@@ -148,7 +148,7 @@ class TestPasswords:
         [
             ("fourteen signs", "at least 15 characters"),
             ("1q2w3e4r5t6y7u8i", "too common"),
-            ("Owner-API-key-console-2026", "little more than your name"),
+            ("Owner-API-key-console-2026", "mostly your user name"),
             ("", "required"),
         ],
     )
@@ -182,7 +182,7 @@ class TestPasswords:
     def test_guessing_it_from_many_addresses_is_limited_too(
         self, codes: Iterator[str], owner: Enrolled, settings: Settings
     ) -> None:
-        settings.GUESSES_AN_ACCOUNT = 3
+        settings.GUESSES_PER_ACCOUNT = 3
         browser = log_on(codes)
         data = {"password": "wrong", "otp_token": next(codes)}
         for n in range(3):
@@ -208,7 +208,7 @@ class TestPasswords:
 
     def test_the_rules_are_told(self) -> None:
         rules = " ".join(password_validators_help_texts())
-        assert "at least 15 characters" in rules and "little more than your name" in rules
+        assert "at least 15 characters" in rules and "mostly your user name" in rules
 
     def test_it_can_be_pasted(self, mine: Client) -> None:
         assert "onpaste" not in mine.get("/security/password/").content.decode()
