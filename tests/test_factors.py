@@ -16,7 +16,7 @@ from console.factors.refusals import CodeRefused, CodeThrottled
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
-from console.sessions.store import Session
+from console.sessions.store import Session, stored_key
 from tests.support import html
 from tests.support.person import PASSWORD, code
 from tests.support.world import Enrolled, enrolled, verified_client, whole
@@ -102,7 +102,7 @@ class TestEnrolment:
     def test_a_new_one_ends_the_other_sessions_of_its_user_and_is_written_down(
         self, owner: Enrolled, other: Enrolled
     ) -> None:
-        kept, *_, anothers = [verified_client(user).session.session_key for user in (owner, owner, other)]
+        kept, *_, anothers = [stored_key(verified_client(user).session) for user in (owner, owner, other)]
         new = Authenticator.pending(owner)
         with time_machine.travel(NOON, tick=False):
             new.confirm(replacing=True, session=kept)

@@ -11,6 +11,7 @@ from django.test import Client
 from apikeys.models import ApiKey
 from console.factors.models import Authenticator, RecoveryCodes
 from console.models import User
+from console.sessions.store import stored_key
 from tests.support.person import PASSWORD
 
 if TYPE_CHECKING:
@@ -67,5 +68,5 @@ class World:
             list(ApiKey.objects.values_list("pk", "deleted_at").order_by("pk")),
             list(Authenticator.objects.filter(confirmed=True).values_list("pk", "user")),
             len(RecoveryCodes.objects.get(user=owner).digests) == 10,  # spending one is no action
-            owner.sessions.filter(session_key=self.second.session.session_key).exists(),
+            owner.sessions.filter(session_key=stored_key(self.second.session)).exists(),
         ]
