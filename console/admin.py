@@ -136,9 +136,8 @@ class UserAdmin(OperatorsAdmin):
 
     @admin.action(description=gettext_lazy("Lift lockout"))
     def lift_lockout(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
-        for user in chosen:
+        for user in self.others(request, chosen):
             lift_lockout(user)
-        self.message_user(request, _("Lockouts lifted."))
 
     @admin.action(description=gettext_lazy("Disable: sessions, API keys and RAM users stop at once"))
     def disable(self, request: HttpRequest, chosen: QuerySet[User]) -> None:

@@ -86,12 +86,9 @@ def reset_factors(user: User) -> None:
 
 
 def lift_lockout(user: User) -> None:
-    """Allow passwords and codes to be tried again at once."""
+    """Allow passwords to be tried again at once. Codes are not: only a right one, or a new factor, ends their wait."""
     with transaction.atomic():
         lock(user.root)
         lifted = AccessAttempt.objects.filter(username=counted_name(user.username)).delete()[0]
-        for factors in (Authenticator.objects, RecoveryCodes.objects):
-            throttled = factors.filter(user=user, throttling_failure_count__gt=0)
-            lifted += throttled.update(throttling_failure_timestamp=None, throttling_failure_count=0)
         if lifted:
             record(Kind.LOCKOUT_LIFTED, user, user=user.username)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import time_machine
+from axes.models import AccessAttempt
 from django.core import mail
 from django.core.management import call_command
 from django.test import Client
@@ -107,12 +108,25 @@ class TestHelp:
         browser = Client()
         for _ in range(11):
             browser.post("/login/", {"username": "owner", "password": "wrong"})
-        RecoveryCodes.objects.filter(user=owner).update(throttling_failure_count=9)
         assert browser.post("/login/", {"username": "owner", "password": PASSWORD}).status_code == 429
         act(operator, "lift_lockout", owner)
         assert browser.post("/login/", {"username": "owner", "password": PASSWORD}).status_code == 302
-        assert RecoveryCodes.objects.get(user=owner).throttling_failure_count == 0
         assert Entry.objects.filter(kind=Kind.LOCKOUT_LIFTED, who="operator", account=owner).exists()
+
+    def test_lifting_a_lockout_lets_nobody_guess_codes(self, operator: Client, owner: Enrolled, mine: Client) -> None:
+        """Not the operator either, who holds a session of the owner's account and lifts between guesses."""
+        key = ApiKey.objects.issue(owner, uuid.uuid4())[0]
+        answers = []
+        for _ in range(5):
+            act(operator, "lift_lockout", owner)
+            answers.append(mine.post(f"/api-keys/{key.pk}/view/", {"otp_token": "000000"}).status_code)
+        assert answers == [422, 429, 429, 429, 429]
+
+    def test_nobody_lifts_their_own_lockout(self, operator: Client) -> None:
+        Client().post("/login/", {"username": "operator", "password": "wrong"})
+        before = AccessAttempt.objects.count()
+        act(operator, "lift_lockout", User.objects.get(username="operator"))
+        assert AccessAttempt.objects.count() == before == 1
 
     def test_an_accounts_limits(self, operator: Client, owner: Enrolled, mine: Client) -> None:
         address = f"{USERS}{owner.pk}/change/"

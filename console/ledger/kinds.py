@@ -13,6 +13,7 @@ class Kind(TextChoices):
     EMAIL_CHANGED = "email.changed", _("Email address changed")
     FACTOR_ADDED = "factor.added", _("Factor added")
     FACTOR_REMOVED = "factor.removed", _("Factor removed")
+    FACTOR_SUSPENDED = "factor.suspended", _("Factor suspended")
     FACTOR_DAMAGED = "factor.damaged", _("Factor damaged")
     RECOVERY_CODES_CREATED = "recovery_codes.created", _("Recovery codes created")
     SESSION_ENDED = "session.ended", _("Session ended")

@@ -23,12 +23,17 @@ NOTICES = {
         "User %(user)s has new recovery codes. The earlier codes no longer work."
     ),
     Kind.FACTOR_REMOVED: gettext_lazy("A factor was removed from user %(user)s."),
+    Kind.FACTOR_SUSPENDED: gettext_lazy(
+        "The %(factor)s of user %(user)s is suspended after 100 incorrect codes in a row. Replace it, with a recovery "
+        "code."
+    ),
     Kind.FACTOR_DAMAGED: gettext_lazy(
         "The %(factor)s of user %(user)s cannot be checked: its stored data was modified outside the console."
     ),
     Kind.LOCKED_OUT: gettext_lazy(
         "The log-on of user %(who)s is locked for 15 minutes after too many wrong passwords."
     ),
+    Kind.LOCKOUT_LIFTED: gettext_lazy("An operator lifted the lockout of user %(user)s: passwords can be tried again."),
     Kind.PASSWORD_CHANGED: gettext_lazy("The password of user %(user)s was changed."),
     Kind.RENAMED: gettext_lazy("User %(earlier)s was renamed. The user name to log on with is %(user)s from now on."),
     Kind.EMAIL_CHANGED: gettext_lazy("The email address of the account was changed."),

@@ -33,6 +33,7 @@ DETAILS = {
     (Kind.FACTOR_ADDED, ""): _("%(factor)s of user %(user)s."),
     (Kind.FACTOR_REMOVED, ""): _("%(factor)s of user %(user)s."),
     (Kind.FACTOR_REMOVED, "reset"): _("All factors of user %(user)s, reset by an operator."),
+    (Kind.FACTOR_SUSPENDED, ""): _("%(factor)s of user %(user)s, after 100 incorrect codes in a row."),
     (Kind.FACTOR_DAMAGED, ""): _("The stored %(factor)s of user %(user)s was modified outside the console."),
     (Kind.RECOVERY_CODES_CREATED, ""): _("Of user %(user)s."),
     (Kind.SESSION_ENDED, ""): _("Session of user %(user)s from %(address)s."),
