@@ -16,12 +16,14 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from console.accounts import User, folded, lock
+from console.factors.models import Authenticator
+from console.ledger.budget import record_bounded
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
-from console.ledger.record import record
-from console.origin import Actor, ActorKind
+from console.origin import Actor, ActorKind, Origin, acting, network_of
+from console.sessions.store import Session
 
-FAMILIAR = timedelta(days=90)  # how long an IP address counts as one that the user logs on from
+FAMILIAR = timedelta(days=90)  # how long a network counts as one that the user logs on from
 COOL_OFF = timedelta(hours=settings.AXES_COOLOFF_TIME)
 RECORD_SECONDS = 0.1  # the least time that recording a failed log-on takes
 
@@ -60,7 +62,7 @@ def counted_name_of(request: HttpRequest, credentials: dict[str, str]) -> str:
 
 
 def guessed_too_often(name: str, address: str | None) -> bool:
-    """Whether that user name is being guessed at from many IP addresses. Addresses that its user has logged on from are
+    """Whether that user name is being guessed at from many IP addresses. Networks that its user has logged on from are
     exempt, so that no stranger can lock an owner out."""
     if "\0" in name:
         return False
@@ -69,8 +71,15 @@ def guessed_too_often(name: str, address: str | None) -> bool:
     if (tries.aggregate(sum=Sum("failures_since_start"))["sum"] or 0) < settings.GUESSES_AN_ACCOUNT:
         return False
     user = User.objects.named(name)
-    log_ons = Entry.objects.of_kind(Kind.LOGGED_ON).filter(who=user.username if user else name)
-    return not log_ons.filter(address=address, at__gt=now - FAMILIAR).exists()
+    return user is None or not is_familiar(user.username, address)
+
+
+def is_familiar(name: str, address: str | None) -> bool:
+    """Whether that user has logged on from the network of that IP address lately."""
+    kinds = [*Kind.LOGGED_ON.stored, *Kind.LOGGED_ON_UNFAMILIAR.stored]
+    entries = Entry.objects.filter(who=name, kind__in=kinds, at__gt=timezone.now() - FAMILIAR)
+    known = entries.order_by().values_list("address", flat=True).distinct()
+    return network_of(address) in map(network_of, known)
 
 
 def correct_attempts() -> None:
@@ -103,4 +112,23 @@ def record_failure(kind: Kind, name: str, **params: Any) -> None:
             lately = Entry.objects.of_kind(kind).filter(account=user.root, who=user.username, at__gt=since)
             if lately.filter(params__reason="unfamiliar").exists():
                 return
-        record(kind, user, actor=Actor(ActorKind.USER, user.username), **params)
+        record_bounded(kind, user, actor=Actor(ActorKind.USER, user.username), **params)
+
+
+def report_unfinished_log_ons() -> None:
+    """Tell owners of sessions that ended after the right password and before a right code."""
+    ended = Session.objects.filter(expire_date__lt=timezone.now(), verified=False, user__isnull=False)
+    for session in ended.select_related("user__account"):
+        report_unfinished_log_on(session)
+
+
+def report_unfinished_log_on(session: Session) -> None:
+    """Of a session that ends now."""
+    user = session.user
+    if user is None or session.verified or not Authenticator.objects.filter(user=user, confirmed=True).exists():
+        return
+    origin = Origin(lambda: Actor(ActorKind.USER, user.username), session.address, session.browser)
+    with transaction.atomic(), acting(origin):
+        lock(user.root)
+        if Session.objects.filter(pk=session.pk).delete()[0]:
+            record_bounded(Kind.PASSWORD_ACCEPTED, user, user=user.username)

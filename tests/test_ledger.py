@@ -97,7 +97,7 @@ class TestWhatIsRecorded:
         assert list(found)[2:] == [
             (Kind.PASSWORD_REFUSED, "owner", ""),
             (Kind.CODE_REFUSED, "owner", "totp"),
-            (Kind.LOGGED_ON, "owner", "recovery-code"),
+            (Kind.LOGGED_ON_UNFAMILIAR, "owner", "recovery-code"),
         ]
 
     def test_a_lockout_once(self, owner: Enrolled) -> None:

@@ -6,6 +6,8 @@ from django.utils.translation import gettext_lazy as _
 
 class Kind(TextChoices):
     LOGGED_ON = "user.logged_on", _("Logged on")
+    LOGGED_ON_UNFAMILIAR = "user.logged_on_unfamiliar", _("Logged on from a new network")
+    PASSWORD_ACCEPTED = "password.accepted", _("Right password without a security code")
     PASSWORD_REFUSED = "password.refused", _("Password refused")
     CODE_REFUSED = "code.refused", _("Security code refused")
     LOCKED_OUT = "user.locked_out", _("Log-on locked")
@@ -32,6 +34,7 @@ class Kind(TextChoices):
     LOCKOUT_LIFTED = "lockout.lifted", _("Lockout lifted")
     LIMITS_CHANGED = "limits.changed", _("Limits changed")
     CLOCK_SET_BACK = "clock.set_back", _("Clock set back")
+    MORE = "events.omitted", _("Events omitted")
 
     @property
     def stored(self) -> list[str]:

@@ -4,12 +4,19 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from console.browsers import browser_and_system
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.ledger.sentences import actor_name, detail, shown
 from console.outbox import Email
 
 NOTICES = {
+    Kind.LOGGED_ON_UNFAMILIAR: gettext_lazy("User %(who)s logged on from a network that is new for this user."),
+    Kind.PASSWORD_ACCEPTED: gettext_lazy(
+        "Somebody entered the right password of user %(user)s, but no right security code. Change the password if this "
+        "was not you."
+    ),
+    Kind.KEY_CREATED: gettext_lazy("The API key %(key)s was created."),
     Kind.KEY_VIEWED: gettext_lazy("The API key %(key)s was viewed."),
     Kind.KEY_DELETED: gettext_lazy("The API key %(key)s was deleted. All calls that use it are denied."),
     Kind.KEY_LEAKED: gettext_lazy(
@@ -36,20 +43,40 @@ NOTICES = {
     Kind.LOCKOUT_LIFTED: gettext_lazy("An operator lifted the lockout of user %(user)s: passwords can be tried again."),
     Kind.PASSWORD_CHANGED: gettext_lazy("The password of user %(user)s was changed."),
     Kind.RENAMED: gettext_lazy("User %(earlier)s was renamed. The user name to log on with is %(user)s from now on."),
+    Kind.INVITED: gettext_lazy("An operator created an invitation link for user %(user)s."),
+    Kind.DISABLED: gettext_lazy("User %(user)s was disabled."),
+    Kind.ENABLED: gettext_lazy("User %(user)s was enabled."),
+    Kind.LIMITS_CHANGED: gettext_lazy("The limits of the account were changed."),
     Kind.EMAIL_CHANGED: gettext_lazy("The email address of the account was changed."),
+}
+
+
+# Kinds that are not emailed: what is refused changes nothing, and what an owner sees happen needs no email. Everything
+# else is.
+UNMAILED = {
+    Kind.LOGGED_ON,  # from an unfamiliar network it is LOGGED_ON_UNFAMILIAR
+    Kind.PASSWORD_REFUSED,
+    Kind.CODE_REFUSED,
+    Kind.CREATION_REFUSED,
+    Kind.ACCESS_REFUSED,
+    Kind.SESSION_ENDED,
+    Kind.USER_CREATED,
+    Kind.MORE,
 }
 
 
 def notify(entry: Entry) -> None:
     """Queue the email about `entry` to the account's owner, where there is one for its kind."""
     kind = Kind(entry.kind)
-    if kind in NOTICES:
+    if kind not in UNMAILED:
         subject = f"{kind.label}: {entry.account.username}"
         Email.queue(entry.account.email, subject, body(entry, str(NOTICES[kind])))
 
 
 def body(entry: Entry, notice: str) -> str:
-    none = _("unknown")
+    """Nothing in it is a stranger's choice: names are of users and factors that exist, the browser's from a list."""
+    unknown = _("unknown")
+    browser, system = browser_and_system(entry.browser)
     lines = [
         notice % {**shown(entry.params), "key": entry.key, "who": entry.who},
         detail(entry),
@@ -57,8 +84,8 @@ def body(entry: Entry, notice: str) -> str:
         _("Account: %s") % entry.account,
         _("User: %s") % actor_name(entry),
         _("Time: %s UTC") % f"{entry.at:%Y-%m-%d %H:%M:%S}",
-        _("IP address: %s") % (entry.address or none),
-        _("Browser: %s") % (entry.browser or none),
+        _("IP address: %s") % (entry.address or unknown),
+        _("Browser: %(browser)s on %(system)s") % {"browser": browser or unknown, "system": system or unknown},
         "",
         _("If this was not you, see %(url)s and contact your operator.") % {"url": f"{settings.CONSOLE_URL}/activity/"},
     ]

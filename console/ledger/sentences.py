@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext_lazy
 
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
@@ -53,6 +54,11 @@ DETAILS = {
     (Kind.ENABLED, ""): _("User %(user)s."),
     (Kind.LOCKOUT_LIFTED, ""): _("User %(user)s."),
     (Kind.CLOCK_SET_BACK, ""): _("The server’s clock was ahead by about %(minutes)s min when the last code was used."),
+    (Kind.MORE, ""): ngettext_lazy(
+        "%(more)s more event of this kind within an hour: %(kind)s.",
+        "%(more)s more events of this kind within an hour: %(kind)s.",
+        "more",
+    ),
     (Kind.LIMITS_CHANGED, ""): _("Active keys: %(max_active_keys)s. Keys created per day: %(max_keys_a_day)s."),
 }
 
@@ -71,12 +77,14 @@ def detail(entry: Entry) -> str:
     if entry.format == 1:
         return entry.detail
     kind, params = Kind(entry.kind), shown(entry.params)
-    return str(DETAILS.get((kind, params.get("reason", "")), "")) % params
+    return str(DETAILS.get((kind, params.get("reason", "")), "") % params)
 
 
 def shown(params: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as a sentence takes them."""
     shown = {name: "–" if value is None else value for name, value in params.items()}
+    if "kind" in shown:
+        shown["kind"] = Kind(shown["kind"]).label
     if "factor" in shown:
         shown["factor"] = factor_name(shown["factor"])
     return shown

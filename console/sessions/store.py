@@ -16,6 +16,7 @@ from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 from django.http import HttpRequest
 from django.utils import timezone
+from django_otp import DEVICE_ID_SESSION_KEY
 
 from console.origin import current_origin
 
@@ -39,6 +40,7 @@ class Session(AbstractBaseSession):
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.CASCADE, null=True, related_name="sessions", editable=False
     )
+    verified = models.BooleanField(default=False, editable=False)  # by a factor
     began_at = models.DateTimeField(null=True, editable=False)
     seen_at = models.DateTimeField(null=True, editable=False)
     address = models.GenericIPAddressField(null=True, editable=False)
@@ -55,7 +57,8 @@ class Session(AbstractBaseSession):
 
 
 class SessionStore(DatabaseSessions):
-    """Ends a session that is idle for SESSION_COOKIE_AGE, or SESSION_SECONDS after the log-on."""
+    """Ends a session that is idle for SESSION_COOKIE_AGE, and in any case SESSION_SECONDS after the log-on; while no
+    factor has been passed, LOGON_SECONDS after the password."""
 
     @classmethod
     def get_model_class(cls) -> type[Session]:
@@ -85,14 +88,16 @@ class SessionStore(DatabaseSessions):
 
     def get_expiry_date(self, **kwargs: Any) -> datetime:
         idle: datetime = super().get_expiry_date(**kwargs)
+        seconds = settings.SESSION_SECONDS if DEVICE_ID_SESSION_KEY in self else settings.LOGON_SECONDS
         began = self.get(BEGAN)
-        return min(idle, moment(began + settings.SESSION_SECONDS)) if began else idle
+        return min(idle, moment(began + seconds)) if began else idle
 
     def create_model_instance(self, data: dict[str, Any]) -> Session:
         session = super().create_model_instance(data)
         assert isinstance(session, Session)
         session.session_key = stored_key(self)
         session.user_id = data.get(SESSION_KEY)
+        session.verified = DEVICE_ID_SESSION_KEY in data
         session.began_at = moment(data[BEGAN]) if BEGAN in data else None
         session.seen_at = moment(data[SEEN]) if SEEN in data else None
         session.address, session.browser = data.get(ADDRESS), data.get(BROWSER, "")

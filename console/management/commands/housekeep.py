@@ -6,8 +6,9 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from console.background import repeat
+from console.ledger.budget import close_ended
 from console.outbox import send_due
-from console.security import correct_attempts
+from console.security import correct_attempts, report_unfinished_log_ons
 from console.sessions.store import SessionStore
 
 SECONDS = 5
@@ -28,5 +29,7 @@ class Command(BaseCommand):
 
 
 def clean_up() -> None:
+    report_unfinished_log_ons()
     SessionStore.clear_expired()
     correct_attempts()
+    close_ended()
