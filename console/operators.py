@@ -4,13 +4,13 @@ import secrets
 
 from axes.models import AccessAttempt
 from django.conf import settings
-from django.contrib.auth.tokens import default_token_generator
 from django.db import transaction
 from django.db.models import Q
 from django.dispatch import Signal
 from django.urls import reverse
+from django.utils import timezone
 
-from console.accounts import User, fold_names, folded, lock
+from console.accounts import User, fold_names, folded, invitation_tokens, lock
 from console.factors.models import Authenticator, RecoveryCodes, delete_in_order
 from console.ledger.kinds import Kind
 from console.ledger.record import record
@@ -35,12 +35,14 @@ def create_root(name: str, password: str = "", *, operator: bool = False, email:
 
 def invite(user: User) -> str:
     """A link to set the first password: signed, for one use within a day, so that no operator ever knows a password.
-    Raises ValueError where the user has a password: a link would be a way around it."""
+    It ends the one before. Raises ValueError where the user has a password: a link would be a way around it."""
     if user.has_usable_password():
         raise ValueError(f"{user} already has a password, which only {user} can change.")
     with transaction.atomic():
         record(Kind.INVITED, user, user=user.username)
-    path = reverse("console:invitation", args=[user.pk, default_token_generator.make_token(user)])
+        user.invited_at = timezone.now()
+        user.save(update_fields=["invited_at"])
+    path = reverse("console:invitation", args=[user.pk, invitation_tokens.make_token(user)])
     return f"{settings.CONSOLE_URL}{path}"
 
 

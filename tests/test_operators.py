@@ -84,6 +84,13 @@ class TestInvitations:
             invite(owner)
         assert "which only they can change" in act(operator, "invite_again", owner).content.decode()
 
+    def test_another_ends_the_one_before(self, operator: Client) -> None:
+        first = link_in(add(operator))
+        second = link_in(act(operator, "invite_again", User.objects.get(username="newcomer")))
+        assert Client().get(first).status_code == 410
+        assert Client().post(first, {"new_password": PASSWORD}).status_code == 410
+        assert Client().get(second).status_code == 200
+
     def test_a_ram_user(self, operator: Client, owner: Enrolled, ram_user: Enrolled) -> None:
         assert add(operator, account=owner.pk).status_code == 200
         assert User.objects.get(username="newcomer").account == owner
