@@ -15,8 +15,8 @@ from django.utils.translation import gettext as _
 
 from console.accounts import User
 from console.factors.models import Authenticator
-from console.ledger.budget import record_bounded
 from console.ledger.kinds import Kind
+from console.ledger.record import record
 from console.origin import Actor, ActorKind, Origin, acting, client_address
 from console.sessions import store as sessions
 
@@ -67,7 +67,7 @@ def refuse_ram_user(request: HttpRequest) -> None:
     user = user_of(request)
     if request.method == "POST":
         with transaction.atomic():
-            record_bounded(Kind.ACCESS_REFUSED, user)
+            record(Kind.ACCESS_REFUSED, user)
     raise PermissionDenied(
         _(
             "Only the root account can manage API keys and account settings. You are logged on as a RAM user: "

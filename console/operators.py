@@ -14,7 +14,7 @@ from console.accounts import User, fold_names, folded, invitation_tokens, lock
 from console.factors.models import Authenticator, RecoveryCodes, delete_in_order
 from console.ledger.kinds import Kind
 from console.ledger.record import record
-from console.security import counted_name
+from console.security import counted_names
 from console.sessions.store import Session
 
 activity_changed = Signal()  # `user` was enabled or disabled; sent within the transaction of the change
@@ -91,6 +91,6 @@ def lift_lockout(user: User) -> None:
     """Allow passwords to be tried again at once. Codes are not: only a right one, or a new factor, ends their wait."""
     with transaction.atomic():
         lock(user.root)
-        lifted = AccessAttempt.objects.filter(username=counted_name(user.username)).delete()[0]
+        lifted = AccessAttempt.objects.filter(username__in=counted_names(user.username)).delete()[0]
         if lifted:
             record(Kind.LOCKOUT_LIFTED, user, user=user.username)

@@ -16,11 +16,12 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from console.accounts import User, folded, lock
+from console.browsers import browser_and_system
 from console.factors.models import Authenticator
-from console.ledger.budget import record_bounded
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
-from console.origin import Actor, ActorKind, Origin, acting, network_of
+from console.ledger.record import record
+from console.origin import Actor, ActorKind, Origin, acting, client_address, current_origin, network_of
 from console.sessions.store import Session
 
 FAMILIAR = timedelta(days=90)  # how long a network counts as one that the user logs on from
@@ -50,36 +51,48 @@ def submitted_name(request: HttpRequest) -> str:
     return unicodedata.normalize("NFKC", request.POST.get("username", "").strip())
 
 
-def counted_name(name: str) -> str:
-    """What wrong passwords for a user name are counted under, in whatever case it was typed. django-axes stores 255
-    characters."""
-    return folded(name)[:255]
+def counted_names(name: str) -> tuple[str, str]:
+    """What wrong passwords for a user name are counted under, in whatever case it was typed: at the log-on, and in
+    sessions that are verified. So strangers at the log-on keep nobody who is logged on from anything. The second is no
+    user name that can be submitted, as it is not folded. django-axes stores 255 characters."""
+    return folded(name)[:255], f"{folded(name)[:240]} VERIFIED"
 
 
 def counted_name_of(request: HttpRequest, credentials: dict[str, str]) -> str:
-    """The same, as django-axes asks for it."""
-    return counted_name(credentials["username"])
+    """That of a request, as django-axes asks for it."""
+    verified = isinstance(request.user, User) and request.user.is_verified()
+    return counted_names(credentials["username"])[verified]
 
 
-def guessed_too_often(name: str, address: str | None) -> bool:
+def guessed_too_often(request: HttpRequest, name: str) -> bool:
     """Whether that user name is being guessed at from many IP addresses. Networks that its user has logged on from are
     exempt, so that no stranger can lock an owner out."""
     if "\0" in name:
         return False
-    now = timezone.now()
-    tries = AccessAttempt.objects.filter(username=counted_name(name), attempt_time__gt=now - COOL_OFF)
+    now, counted = timezone.now(), counted_name_of(request, {"username": name})
+    tries = AccessAttempt.objects.filter(username=counted, attempt_time__gt=now - COOL_OFF)
     if (tries.aggregate(sum=Sum("failures_since_start"))["sum"] or 0) < settings.GUESSES_AN_ACCOUNT:
         return False
     user = User.objects.named(name)
-    return user is None or not is_familiar(user.username, address)
+    known = {network_of(address) for address, _ in lately_used(user)} if user else set()
+    return network_of(client_address(request)) not in known
 
 
-def is_familiar(name: str, address: str | None) -> bool:
-    """Whether that user has logged on from the network of that IP address lately."""
+def lately_used(user: User) -> list[tuple[str | None, str]]:
+    """The IP addresses and browsers that the user has logged on with."""
     kinds = [*Kind.LOGGED_ON.stored, *Kind.LOGGED_ON_UNFAMILIAR.stored]
-    entries = Entry.objects.filter(who=name, kind__in=kinds, at__gt=timezone.now() - FAMILIAR)
-    known = entries.order_by().values_list("address", flat=True).distinct()
-    return network_of(address) in map(network_of, known)
+    log_ons = Entry.objects.filter(who=user.username, kind__in=kinds, at__gt=timezone.now() - FAMILIAR)
+    return list(log_ons.order_by().values_list("address", "browser").distinct())
+
+
+def what_is_new(user: User) -> str:
+    """What the request at hand has that no log-on of that user had lately: `network`, `browser`, or "" for nothing."""
+    origin, used = current_origin(), lately_used(user)
+    if network_of(origin.address) not in {network_of(address) for address, _ in used}:
+        return "network"
+    if browser_and_system(origin.browser) not in {browser_and_system(browser) for _, browser in used}:
+        return "browser"
+    return ""
 
 
 def correct_attempts() -> None:
@@ -112,7 +125,7 @@ def record_failure(kind: Kind, name: str, **params: Any) -> None:
             lately = Entry.objects.of_kind(kind).filter(account=user.root, who=user.username, at__gt=since)
             if lately.filter(params__reason="unfamiliar").exists():
                 return
-        record_bounded(kind, user, actor=Actor(ActorKind.USER, user.username), **params)
+        record(kind, user, actor=Actor(ActorKind.USER, user.username), **params)
 
 
 def report_unfinished_log_ons() -> None:
@@ -131,4 +144,4 @@ def report_unfinished_log_on(session: Session) -> None:
     with transaction.atomic(), acting(origin):
         lock(user.root)
         if Session.objects.filter(pk=session.pk).delete()[0]:
-            record_bounded(Kind.PASSWORD_ACCEPTED, user, user=user.username)
+            record(Kind.PASSWORD_ACCEPTED, user, user=user.username)

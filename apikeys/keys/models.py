@@ -19,7 +19,6 @@ from apikeys.keys.format import hint, new_secret
 from apikeys.keys.limits import CreationRefused, Quota, day_of, limit_or_default
 from apikeys.keys.status import Status, status_of
 from console.accounts import User, lock
-from console.ledger.budget import record_bounded
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.operators import activity_changed
@@ -92,7 +91,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             key.save()
         except CreationRefused as refused:
             with transaction.atomic():
-                record_bounded(Kind.CREATION_REFUSED, account, reason=refused.code, **refused.facts)
+                record(Kind.CREATION_REFUSED, account, reason=refused.code, **refused.facts)
             raise
         return key, secret
 

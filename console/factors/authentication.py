@@ -5,9 +5,8 @@ import math
 from django.db import transaction
 
 from console.accounts import User, lock
-from console.factors.models import RECOVERY_LENGTH, SUSPENDED_AFTER, Authenticator, Factor, RecoveryCodes
+from console.factors.models import GUESSED_AFTER, RECOVERY_LENGTH, SUSPENDED_AFTER, Authenticator, Factor, RecoveryCodes
 from console.factors.refusals import CodeRefused, Reason
-from console.ledger.budget import record_bounded
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.origin import Actor, ActorKind, Origin, acting, current_origin
@@ -47,7 +46,9 @@ def authenticate(user: User, code: str, *, verified: bool = True) -> Factor:
         else:
             # A code that is not tried is not recorded: somebody with only a password cannot fill the ledger.
             if refused and refused.reason not in (Reason.THROTTLED, Reason.SUSPENDED):
-                record_bounded(Kind.CODE_REFUSED, user, by_factor=factor.kind, reason=refused.reason)
+                record(Kind.CODE_REFUSED, user, by_factor=factor.kind, reason=refused.reason)
+                if factor.failures(verified) == GUESSED_AFTER:
+                    record(Kind.CODES_GUESSED, user, user=user.username, count=GUESSED_AFTER)
                 if factor.throttled and factor.failures(verified) == SUSPENDED_AFTER:
                     record(Kind.FACTOR_SUSPENDED, user, user=user.username, factor=factor.kind)
             if set_back and not refused:

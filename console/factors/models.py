@@ -24,6 +24,7 @@ TOTP_STEP_SECONDS = 30
 TOTP_TOLERANCE_STEPS = 1  # RFC 6238, 5.2: one step for the delay between reading and sending
 SPENT_STEPS = 100  # remembered, which only matters where the clock is set back
 MAX_THROTTLE = timedelta(minutes=15)
+GUESSED_AFTER = 5  # wrong codes in a row, the owner is told
 SUSPENDED_AFTER = 100  # wrong codes in a row (NIST SP 800-63B-4, 3.2.2)
 RECOVERY_CODES = 10
 RECOVERY_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32 characters, none easily mistaken for another

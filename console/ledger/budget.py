@@ -2,23 +2,32 @@
 were."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Self
 
-from django.db import models, transaction
+from django.db import models
 from django.utils import timezone
 
-from console.accounts import User, lock
+from console.accounts import User
 from console.ledger.kinds import Kind
-from console.ledger.models import Entry
-from console.ledger.record import record
-from console.origin import Actor, ActorKind, Origin, acting
 
+# What takes neither a code nor a key nor an operator. Whoever knows a user name, a password or a RAM user's can repeat
+# it as fast as the console answers.
+BOUNDED = {
+    Kind.PASSWORD_REFUSED,
+    Kind.PASSWORD_ACCEPTED,
+    Kind.CODE_REFUSED,
+    Kind.LOCKED_OUT,
+    Kind.FACTOR_DAMAGED,
+    Kind.CREATION_REFUSED,
+    Kind.ACCESS_REFUSED,
+}
 ROWS = 20  # of one kind, in one account
 WINDOW = timedelta(hours=1)
 
 
 class Budget(models.Model):
-    """What has been recorded of one kind since `since`, and how many `more` events have not."""
+    """What has been recorded of one kind since `since`, and how many `more` events have not. Written under the lock of
+    the account."""
 
     account = models.ForeignKey(User, models.PROTECT, editable=False)
     kind = models.CharField(max_length=32, editable=False)
@@ -29,38 +38,25 @@ class Budget(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["account", "kind"], name="one_budget_a_kind")]
 
+    @classmethod
+    def of(cls, account: User, kind: str) -> Self:
+        return cls.objects.get_or_create(account=account, kind=kind, defaults={"since": timezone.now()})[0]
 
-def record_bounded(kind: Kind, user: User, /, **params: Any) -> Entry | None:
-    """`console.ledger.record.record`, for at most ROWS events of a kind in an hour. None where it was only counted."""
-    account = lock(user.root)
-    budget, _ = Budget.objects.get_or_create(account=account, kind=kind, defaults={"since": timezone.now()})
-    if budget.since <= timezone.now() - WINDOW:
-        close(budget)
-        budget.since, budget.rows = timezone.now(), 0
-    entry = None
-    if budget.rows < ROWS:
-        budget.rows += 1
-        entry = record(kind, user, **params)
-    else:
-        budget.more += 1
-    budget.save()
-    return entry
+    @property
+    def is_over(self) -> bool:
+        """Also where a wrong clock dated its begin in the future."""
+        return not timezone.now() - WINDOW < self.since <= timezone.now()
 
+    def begin(self) -> int:
+        """A new window. How many events of the one before have not been recorded."""
+        omitted, self.since, self.rows, self.more = self.more, timezone.now(), 0, 0
+        return omitted
 
-def close(budget: Budget) -> None:
-    """Record how many more there were, by nobody in particular."""
-    if budget.more:
-        with acting(Origin(lambda: Actor(ActorKind.SYSTEM))):
-            record(Kind.MORE, budget.account, kind=budget.kind, more=budget.more)
-        budget.more = 0
-
-
-def close_ended() -> None:
-    """Close the budgets of hours that have ended, whoever comes next."""
-    for ended in Budget.objects.filter(since__lte=timezone.now() - WINDOW, more__gt=0):
-        with transaction.atomic():
-            lock(ended.account)
-            budget = Budget.objects.get(pk=ended.pk)  # as it is now
-            if budget.since == ended.since:
-                close(budget)
-                budget.save()
+    def spend(self) -> bool:
+        """Whether one more event is recorded; where not, it is counted."""
+        left = self.rows < ROWS
+        if left:
+            self.rows += 1
+        else:
+            self.more += 1
+        return left

@@ -6,10 +6,11 @@ from django.utils.translation import gettext_lazy as _
 
 class Kind(TextChoices):
     LOGGED_ON = "user.logged_on", _("Logged on")
-    LOGGED_ON_UNFAMILIAR = "user.logged_on_unfamiliar", _("Logged on from a new network")
+    LOGGED_ON_UNFAMILIAR = "user.logged_on_unfamiliar", _("Logged on with a new browser or network")
     PASSWORD_ACCEPTED = "password.accepted", _("Right password without a security code")
     PASSWORD_REFUSED = "password.refused", _("Password refused")
     CODE_REFUSED = "code.refused", _("Security code refused")
+    CODES_GUESSED = "codes.guessed", _("Security codes guessed at")
     LOCKED_OUT = "user.locked_out", _("Log-on locked")
     PASSWORD_CHANGED = "password.changed", _("Password changed")
     EMAIL_CHANGED = "email.changed", _("Email address changed")
@@ -19,6 +20,7 @@ class Kind(TextChoices):
     FACTOR_DAMAGED = "factor.damaged", _("Factor damaged")
     RECOVERY_CODES_CREATED = "recovery_codes.created", _("Recovery codes created")
     SESSION_ENDED = "session.ended", _("Session ended")
+    SESSIONS_ENDED = "sessions.ended", _("All sessions ended")
     KEY_CREATED = "key.created", _("API key created")
     KEY_VIEWED = "key.viewed", _("API key viewed")
     KEY_DELETED = "key.deleted", _("API key deleted")
@@ -31,6 +33,7 @@ class Kind(TextChoices):
     INVITED = "user.invited", _("User invited")
     DISABLED = "user.disabled", _("User disabled")
     ENABLED = "user.enabled", _("User enabled")
+    OPERATOR_WITHDRAWN = "operator.withdrawn", _("Operator’s role withdrawn")
     LOCKOUT_LIFTED = "lockout.lifted", _("Lockout lifted")
     LIMITS_CHANGED = "limits.changed", _("Limits changed")
     CLOCK_SET_BACK = "clock.set_back", _("Clock set back")

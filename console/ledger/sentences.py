@@ -22,9 +22,12 @@ ACTORS = {
 
 # By kind and, where the row has one, its parameter `reason`.
 DETAILS = {
+    (Kind.LOGGED_ON_UNFAMILIAR, "network"): _("From a network that the user has not used in the last 90 days."),
+    (Kind.LOGGED_ON_UNFAMILIAR, "browser"): _("With a browser that the user has not used in the last 90 days."),
     (Kind.CODE_REFUSED, "wrong"): _("The code was wrong."),
     (Kind.CODE_REFUSED, "used"): _("The code had been used before."),
     (Kind.CODE_REFUSED, "unknown-recovery-code"): _("The recovery code was wrong or had been used before."),
+    (Kind.CODES_GUESSED, ""): _("%(count)s in a row, for user %(user)s."),
     (Kind.LOCKED_OUT, "address"): _("Too many wrong passwords from one IP address."),
     (Kind.LOCKED_OUT, "unfamiliar"): _("Too many wrong passwords from unfamiliar IP addresses."),
     (Kind.PASSWORD_CHANGED, ""): _("Of user %(user)s."),
@@ -38,6 +41,7 @@ DETAILS = {
     (Kind.FACTOR_DAMAGED, ""): _("The stored %(factor)s of user %(user)s was modified outside the console."),
     (Kind.RECOVERY_CODES_CREATED, ""): _("Of user %(user)s."),
     (Kind.SESSION_ENDED, ""): _("Session of user %(user)s from %(address)s."),
+    (Kind.SESSIONS_ENDED, ""): _("Of user %(user)s: %(count)s."),
     (Kind.KEY_LEAKED, "reported"): _("According to the report, it was found at %(url)s."),
     (Kind.KEY_LEAKED, "signed"): _("According to a report with a verified signature, it was found at %(url)s."),
     (Kind.KEY_DAMAGED, ""): _("The stored key was modified outside the console."),
@@ -48,10 +52,12 @@ DETAILS = {
     (Kind.CREATION_REFUSED, "account_disabled"): _("The account was disabled."),
     (Kind.ACCESS_REFUSED, ""): _("Only the root account can do this."),
     (Kind.USER_CREATED, ""): _("User %(user)s."),
+    (Kind.USER_CREATED, "earlier"): _("User %(user)s, before this ledger began."),
     (Kind.RENAMED, ""): _("From %(earlier)s to %(user)s."),
     (Kind.INVITED, ""): _("User %(user)s."),
     (Kind.DISABLED, ""): _("User %(user)s."),
     (Kind.ENABLED, ""): _("User %(user)s."),
+    (Kind.OPERATOR_WITHDRAWN, ""): _("User %(user)s."),
     (Kind.LOCKOUT_LIFTED, ""): _("User %(user)s."),
     (Kind.CLOCK_SET_BACK, ""): _("The server’s clock was ahead by about %(minutes)s min when the last code was used."),
     (Kind.MORE, ""): ngettext_lazy(

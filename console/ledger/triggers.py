@@ -7,11 +7,13 @@ from django.db import connections
 
 TABLE = "console_entry"
 REFUSAL = "the ledger is append-only"
+# An INSERT OR REPLACE deletes rows without asking the trigger of deletions.
+TAKEN = f"SELECT 1 FROM {TABLE} WHERE id = NEW.id OR (account_id = NEW.account_id AND number = NEW.number)"
 
 SQLITE = [
-    f"""CREATE TRIGGER IF NOT EXISTS {TABLE}_no_{act.lower()} BEFORE {act} ON {TABLE}
+    f"""CREATE TRIGGER IF NOT EXISTS {TABLE}_no_{act.split()[0].lower()} BEFORE {act}
     BEGIN SELECT RAISE(ABORT, '{REFUSAL}'); END"""
-    for act in ("UPDATE", "DELETE")
+    for act in (f"UPDATE ON {TABLE}", f"DELETE ON {TABLE}", f"INSERT ON {TABLE} WHEN EXISTS ({TAKEN})")
 ]
 POSTGRESQL = [
     f"""CREATE OR REPLACE FUNCTION {TABLE}_refuse() RETURNS trigger LANGUAGE plpgsql AS

@@ -68,7 +68,7 @@ class LogOn(LoginView):
             return unavailable(request, _("Too many people are logging on at the moment."), nothing_changed())
 
     def check(self, request: HttpRequest) -> HttpResponse:
-        if guessed_too_often(submitted_name(request), client_address(request)):
+        if guessed_too_often(request, submitted_name(request)):
             record_lockout(request, "unfamiliar")
             return locked_out(request)
         return super().post(request)

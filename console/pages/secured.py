@@ -12,14 +12,13 @@ from console.factors.authentication import authenticate
 from console.factors.forms import ReauthenticationForm, SecurityForm
 from console.factors.models import Factor
 from console.factors.refusals import AuthenticationRefused, PasswordRefused, Reason
-from console.origin import client_address
 from console.security import guessed_too_often, record_lockout, record_refused_password
 
 
 def check_password(request: HttpRequest, password: str) -> None:
     """Whether it is that of whoever is logged on. Raises PasswordRefused; guesses count as those at the log-on do."""
     name = user_of(request).get_username()
-    if guessed_too_often(name, client_address(request)):
+    if guessed_too_often(request, name):
         record_lockout(request, "unfamiliar")
         raise PasswordRefused(Reason.PASSWORD_LOCKED)
     if check_credentials(request, username=name, password=password) is None:

@@ -8,7 +8,7 @@ from console.ledger.triggers import TABLE
 def drop_triggers() -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
-            for act in ("update", "delete"):
+            for act in ("update", "delete", "insert"):
                 cursor.execute(f"DROP TRIGGER IF EXISTS {TABLE}_no_{act}")
         else:
             cursor.execute(f"DROP TRIGGER IF EXISTS {TABLE}_no_change ON {TABLE}")
