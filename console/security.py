@@ -60,7 +60,8 @@ def counted_names(name: str) -> tuple[str, str]:
 
 def counted_name_of(request: HttpRequest, credentials: dict[str, str]) -> str:
     """That of a request, as django-axes asks for it."""
-    verified = isinstance(request.user, User) and request.user.is_verified()
+    user: Any = getattr(request, "user", None)
+    verified = hasattr(user, "is_verified") and user.is_verified()  # whoever is about to log on has no such method yet
     return counted_names(credentials["username"])[verified]
 
 

@@ -21,6 +21,7 @@ LAYERS = [
         "console.health",
         "console.storage",
         "console.models",
+        "console.apps",
         "console.management",
         "console.admin_site",
     ],

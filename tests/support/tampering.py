@@ -4,11 +4,11 @@ from django.db import connection
 
 from console.ledger.triggers import TABLE
 
+SQLITE = [f"DROP TRIGGER IF EXISTS {TABLE}_no_{act}" for act in ("update", "delete", "insert")]
+POSTGRESQL = [f"DROP TRIGGER IF EXISTS {TABLE}_no_change ON {TABLE}"]
+
 
 def drop_triggers() -> None:
     with connection.cursor() as cursor:
-        if connection.vendor == "sqlite":
-            for act in ("update", "delete", "insert"):
-                cursor.execute(f"DROP TRIGGER IF EXISTS {TABLE}_no_{act}")
-        else:
-            cursor.execute(f"DROP TRIGGER IF EXISTS {TABLE}_no_change ON {TABLE}")
+        for statement in SQLITE if connection.vendor == "sqlite" else POSTGRESQL:
+            cursor.execute(statement)
