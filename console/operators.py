@@ -5,7 +5,7 @@ import secrets
 from axes.models import AccessAttempt
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.dispatch import Signal
 from django.urls import reverse
 from django.utils import timezone
@@ -18,6 +18,7 @@ from console.security import counted_names
 from console.sessions.store import Session
 
 activity_changed = Signal()  # `user` was enabled or disabled; sent within the transaction of the change
+stopping = Signal()  # asks what stops if `accounts` are disabled; receivers return sentences
 
 
 def create_root(name: str, password: str = "", *, operator: bool = False, email: str = "") -> str:
@@ -73,7 +74,31 @@ def set_active(user: User, active: bool) -> None:
         user.save(update_fields=["is_active"])
         activity_changed.send(User, user=user)
         if not active:
-            Session.objects.filter(Q(user=user) | Q(user__account=user)).delete()
+            sessions_of(user).delete()
+
+
+def sessions_of(user: User) -> QuerySet[Session]:
+    """Of a root account, also those of its RAM users."""
+    return Session.objects.filter(Q(user=user) | Q(user__account=user))
+
+
+def end_sessions(user: User) -> None:
+    with transaction.atomic():
+        lock(user.root)
+        if ended := sessions_of(user).delete()[0]:
+            record(Kind.SESSIONS_ENDED, user, user=user.username, count=ended)
+
+
+def withdraw_role(user: User) -> None:
+    """The user is no operator any more, and logs on anew."""
+    with transaction.atomic():
+        lock(user.root)
+        user.refresh_from_db(fields=["is_staff", "is_superuser"])
+        if user.is_staff:
+            record(Kind.OPERATOR_WITHDRAWN, user, user=user.username)
+            user.is_staff = user.is_superuser = False
+            user.save(update_fields=["is_staff", "is_superuser"])
+            Session.objects.filter(user=user).delete()
 
 
 def reset_factors(user: User) -> None:

@@ -25,7 +25,7 @@ LAYERS = [
         "console.management",
         "console.admin_site",
     ],
-    ["console.pages", "console.operators", "console.admin"],
+    ["console.pages", "console.operators", "console.operators_admin", "console.admin"],
     ["console.access", "console.requests"],
     ["console.factors", "console.sessions", "console.security"],
     ["console.ledger"],

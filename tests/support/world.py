@@ -49,6 +49,24 @@ def verified_client(user: User, **options: bool) -> Client:
     return client
 
 
+class Operator(Client):
+    """An operator's verified browser, and the codes to act with."""
+
+    def __init__(self, name: str = "operator") -> None:
+        super().__init__()
+        self.user = enrolled(name, is_staff=True)
+        self.cookies = verified_client(self.user).cookies
+        self.codes = iter(self.user.spare_codes)
+
+    def new_codes(self) -> list[str]:
+        return RecoveryCodes.issue(self.user)
+
+    def act(self, action: str, *chosen: Any, address: str = "/admin/console/user/") -> Any:
+        """Choose those rows, and confirm with a code."""
+        data = {"action": action, "_selected_action": [row.pk for row in chosen], "otp_token": next(self.codes)}
+        return self.post(address, data, follow=True)
+
+
 @dataclass
 class World:
     """An owner with two browsers, a key, and codes to spend."""
