@@ -4,7 +4,9 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any, ClassVar, Self, TypeVar
 
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AbstractUser, UserManager
+from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
@@ -59,6 +61,7 @@ class User(AbstractUser):
         help_text=_("The root account that this RAM user belongs to. Leave empty to create a root account."),
     )
 
+    invited_at = models.DateTimeField(null=True, editable=False)  # by the invitation link that is valid
     # This account's own limits; NULL means the installation's.
     max_active_keys = models.PositiveSmallIntegerField(_("maximum active keys"), null=True, blank=True)
     max_keys_a_day = models.PositiveSmallIntegerField(_("maximum keys created per day"), null=True, blank=True)
@@ -120,3 +123,14 @@ def lock(account: User) -> User:
     """Lock the account's row until the transaction ends, and return it as it is now. Always the first lock of
     several."""
     return User.objects.select_for_update(no_key=True).get(pk=account.pk)
+
+
+class InvitationTokens(PasswordResetTokenGenerator):
+    """Signed, for one use, for PASSWORD_RESET_TIMEOUT seconds; a later invitation ends the one before."""
+
+    def _make_hash_value(self, user: AbstractBaseUser, timestamp: int) -> str:
+        assert isinstance(user, User)
+        return f"{super()._make_hash_value(user, timestamp)}{user.invited_at or ''}"
+
+
+invitation_tokens = InvitationTokens()

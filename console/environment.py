@@ -76,6 +76,7 @@ class Environment:
     mail: Mail = variable("EMAIL_URL", parsers.mail, "dummymail://", url_without_password)
     mail_from: str = variable("EMAIL_FROM", parsers.sender, "console@localhost")
     leak_report_public_keys: Path | None = variable("LEAK_REPORT_PUBLIC_KEYS", parsers.public_keys_file, "")
+    ledger_heads_file: Path | None = variable("LEDGER_HEADS_FILE", parsers.appended_file, "")
     metering_seconds: float = variable("METERING_SECONDS", parsers.seconds(0.01, 3600), "5")
     time_zone: str = variable("TIME_ZONE", parsers.time_zone, "UTC")
     api_keys_max_active: int = variable("API_KEYS_MAX_ACTIVE", parsers.integer(0, 1_000_000), "3")
@@ -88,6 +89,10 @@ class Environment:
     @property
     def secrets_file(self) -> Path:
         return self.data_dir / SECRETS_FILE
+
+    @property
+    def ledger_heads_key(self) -> Path:
+        return self.data_dir / "ledger-heads.key"
 
     @property
     def metering_dir(self) -> Path:

@@ -194,6 +194,14 @@ def public_keys_file(text: str) -> Path | None:
     return path
 
 
+def appended_file(text: str) -> Path | None:
+    """Relative to the project. The program that appends to it makes it."""
+    path = ROOT / text if text else None
+    if path and (path.is_dir() or not path.parent.is_dir()):
+        raise ValueError("Set a file in a folder that exists.")
+    return path
+
+
 def time_zone(text: str) -> str:
     try:
         return ZoneInfo(text).key

@@ -16,12 +16,15 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from console.accounts import User, folded, lock
+from console.browsers import browser_and_system
+from console.factors.models import Authenticator
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.ledger.record import record
-from console.origin import Actor, ActorKind
+from console.origin import Actor, ActorKind, Origin, acting, client_address, current_origin, network_of
+from console.sessions.store import Session
 
-FAMILIAR = timedelta(days=90)  # how long an IP address counts as one that the user logs on from
+FAMILIAR = timedelta(days=90)  # how long a network counts as one that the user logs on from
 COOL_OFF = timedelta(hours=settings.AXES_COOLOFF_TIME)
 RECORD_SECONDS = 0.1  # the least time that recording a failed log-on takes
 
@@ -48,29 +51,49 @@ def submitted_name(request: HttpRequest) -> str:
     return unicodedata.normalize("NFKC", request.POST.get("username", "").strip())
 
 
-def counted_name(name: str) -> str:
-    """The name that wrong passwords for a user name are counted under, in any case. django-axes stores 255
-    characters."""
-    return folded(name)[:255]
+def counted_names(name: str) -> tuple[str, str]:
+    """What wrong passwords for a user name are counted under, in whatever case it was typed: at the log-on, and in
+    sessions that are verified. So strangers at the log-on keep nobody who is logged on from anything. The second is no
+    user name that can be submitted, as it is not folded. django-axes stores 255 characters."""
+    return folded(name)[:255], f"{folded(name)[:240]} VERIFIED"
 
 
 def counted_name_of(request: HttpRequest, credentials: dict[str, str]) -> str:
-    """The same, in the form that django-axes calls (AXES_USERNAME_CALLABLE)."""
-    return counted_name(credentials["username"])
+    """That of a request, as django-axes asks for it."""
+    user: Any = getattr(request, "user", None)
+    verified = hasattr(user, "is_verified") and user.is_verified()  # whoever is about to log on has no such method yet
+    return counted_names(credentials["username"])[verified]
 
 
-def guessed_too_often(name: str, address: str | None) -> bool:
-    """Whether passwords for that user name are being guessed from many IP addresses. Addresses that the user has logged
-    on from are exempt, so that no stranger can lock an owner out."""
+def guessed_too_often(request: HttpRequest, name: str) -> bool:
+    """Whether that user name is being guessed at from many IP addresses. Networks that its user has logged on from are
+    exempt, so that no stranger can lock an owner out."""
     if "\0" in name:
         return False
-    now = timezone.now()
-    tries = AccessAttempt.objects.filter(username=counted_name(name), attempt_time__gt=now - COOL_OFF)
+    now, counted = timezone.now(), counted_name_of(request, {"username": name})
+    tries = AccessAttempt.objects.filter(username=counted, attempt_time__gt=now - COOL_OFF)
     if (tries.aggregate(sum=Sum("failures_since_start"))["sum"] or 0) < settings.GUESSES_PER_ACCOUNT:
         return False
     user = User.objects.named(name)
-    log_ons = Entry.objects.of_kind(Kind.LOGGED_ON).filter(who=user.username if user else name)
-    return not log_ons.filter(address=address, at__gt=now - FAMILIAR).exists()
+    known = {network_of(address) for address, _ in lately_used(user)} if user else set()
+    return network_of(client_address(request)) not in known
+
+
+def lately_used(user: User) -> list[tuple[str | None, str]]:
+    """The IP addresses and browsers that the user has logged on with."""
+    kinds = [*Kind.LOGGED_ON.stored, *Kind.LOGGED_ON_UNFAMILIAR.stored]
+    log_ons = Entry.objects.filter(who=user.username, kind__in=kinds, at__gt=timezone.now() - FAMILIAR)
+    return list(log_ons.order_by().values_list("address", "browser").distinct())
+
+
+def what_is_new(user: User) -> str:
+    """What the request at hand has that no log-on of that user had lately: `network`, `browser`, or "" for nothing."""
+    origin, used = current_origin(), lately_used(user)
+    if network_of(origin.address) not in {network_of(address) for address, _ in used}:
+        return "network"
+    if browser_and_system(origin.browser) not in {browser_and_system(browser) for _, browser in used}:
+        return "browser"
+    return ""
 
 
 def correct_attempts() -> None:
@@ -104,3 +127,22 @@ def record_failure(kind: Kind, name: str, **params: Any) -> None:
             if lately.filter(params__reason="unfamiliar").exists():
                 return
         record(kind, user, actor=Actor(ActorKind.USER, user.username), **params)
+
+
+def report_unfinished_log_ons() -> None:
+    """Tell owners of sessions that ended after the right password and before a right code."""
+    ended = Session.objects.filter(expire_date__lt=timezone.now(), verified=False, user__isnull=False)
+    for session in ended.select_related("user__account"):
+        report_unfinished_log_on(session)
+
+
+def report_unfinished_log_on(session: Session) -> None:
+    """Of a session that ends now."""
+    user = session.user
+    if user is None or session.verified or not Authenticator.objects.filter(user=user, confirmed=True).exists():
+        return
+    origin = Origin(lambda: Actor(ActorKind.USER, user.username), session.address, session.browser)
+    with transaction.atomic(), acting(origin):
+        lock(user.root)
+        if Session.objects.filter(pk=session.pk).delete()[0]:
+            record(Kind.PASSWORD_ACCEPTED, user, user=user.username)

@@ -145,6 +145,7 @@ AXES_VERBOSE = False
 
 SESSION_ENGINE = "console.sessions.store"
 SESSION_COOKIE_AGE = 15 * 60  # idle; the cookie itself ends with the browser
+LOGON_SECONDS = 15 * 60  # from the password to the security code
 SESSION_SECONDS = 8 * 60 * 60  # from the log-on, however busy
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
@@ -190,6 +191,9 @@ EMAIL_CONVERSATION_SECONDS = 30  # with the server, for one message
 DEFAULT_FROM_EMAIL = ENVIRONMENT.mail_from
 
 LEAK_REPORT_PUBLIC_KEYS = ENVIRONMENT.leak_report_public_keys
+
+LEDGER_HEADS_FILE = ENVIRONMENT.ledger_heads_file
+LEDGER_HEADS_KEY = ENVIRONMENT.ledger_heads_key
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = ENVIRONMENT.time_zone

@@ -27,6 +27,7 @@ from tests.support import html
 from tests.support.actions import ACTIONS, create, delete, view
 from tests.support.person import PASSWORD, code
 from tests.support.servers import ROOT
+from tests.support.tampering import drop_triggers
 from tests.support.world import Enrolled, World, enrolled, only_postgres, verified_client
 
 pytestmark = pytest.mark.django_db
@@ -97,7 +98,7 @@ class TestWhatIsRecorded:
         assert list(found)[2:] == [
             (Kind.PASSWORD_REFUSED, "owner", ""),
             (Kind.CODE_REFUSED, "owner", "totp"),
-            (Kind.LOGGED_ON, "owner", "recovery-code"),
+            (Kind.LOGGED_ON_UNFAMILIAR, "owner", "recovery-code"),
         ]
 
     def test_a_lockout_once(self, owner: Enrolled) -> None:
@@ -173,13 +174,25 @@ class TestWhatIsRecorded:
 
 
 def damage(entry: Entry, **values: Any) -> None:
+    drop_triggers()
     Entry.objects.filter(pk=entry.pk).update(**values)
 
 
 def remove(entry: Entry) -> None:
     """As somebody with the database at hand would."""
+    drop_triggers()
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM console_entry WHERE id = %s", [entry.pk])
+
+
+@pytest.mark.parametrize("statement", ["UPDATE console_entry SET who = ''", "DELETE FROM console_entry"])
+def test_the_database_refuses_to_change_it(world: World, statement: str) -> None:
+    before = list(Entry.objects.values_list("pk", "who"))
+    with connection.cursor() as cursor:
+        for condition in ("", " WHERE number = 1"):
+            with pytest.raises(DatabaseError, match="the ledger is append-only"), transaction.atomic():
+                cursor.execute(statement + condition)
+    assert list(Entry.objects.values_list("pk", "who")) == before
 
 
 class TestItsProof:

@@ -14,7 +14,7 @@ from console.factors.models import Authenticator
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
-from console.sessions.store import Session
+from console.sessions.store import Session, digest_of, stored_key
 from tests.support import filling, html
 from tests.support.person import PASSWORD, code
 from tests.support.world import Enrolled, verified_client
@@ -72,7 +72,19 @@ class TestTheirEnd:
         seen.append(browser.cookies["sessionid"].value)
         browser.post("/login/verify/", {"otp_token": next(codes)})
         seen.append(browser.cookies["sessionid"].value)
-        assert len(set(seen)) == 2 and [*Session.objects.values_list("session_key", flat=True)] == seen[1:]
+        assert len(set(seen)) == 2 and [*Session.objects.values_list("session_key", flat=True)] == [digest_of(seen[1])]
+
+
+def test_a_copied_database_logs_nobody_on(codes: Iterator[str]) -> None:
+    """Whatever of a session's row is sent as its cookie."""
+    browser = log_on(codes)
+    row = Session.objects.values().get()
+    assert not any(browser.cookies["sessionid"].value in str(value) for value in row.values())
+    for value in (row["session_key"], row["session_key"][:32], row["session_data"]):
+        thief = Client()
+        thief.cookies["sessionid"] = value
+        assert not logged_on(thief)
+    assert logged_on(browser)
 
 
 class TestTheirPage:
@@ -82,12 +94,11 @@ class TestTheirPage:
         page = browser.get("/security/sessions/").content.decode()
         for shown in ("Firefox", "192.0.2.1", "Chromium", "2001:db8::1", "This session"):
             assert shown in page
-        keys = Session.objects.values_list("session_key", flat=True)
-        assert not any(key in page for key in keys)
+        assert browser.cookies["sessionid"].value not in page
 
     def test_a_chosen_one_ends(self, codes: Iterator[str]) -> None:
         mine, other, third = (log_on(codes) for _ in range(3))
-        name = Session.objects.get(session_key=other.session.session_key).name
+        name = Session.objects.get(session_key=stored_key(other.session)).name
         assert mine.post("/security/sessions/", {"session": name, "otp_token": "000000"}).status_code == 422
         nothing = mine.post("/security/sessions/", {"otp_token": next(codes)})
         assert nothing.status_code == 422 and "Select the sessions to end." in nothing.content.decode()
@@ -104,7 +115,7 @@ class TestTheirPage:
         assert [len(page) for page in shown] == [50, 50, 1, 1]
         assert all("This session" in html.text(page, "#sessions") for page in pages)
         assert [link["href"] for link in html.select(pages[1], ".pages a")] == ["?page=1", "?page=3"]
-        name = Session.objects.get(session_key=old.session.session_key).name
+        name = Session.objects.get(session_key=stored_key(old.session)).name
         assert name in shown[0]
         data = {"session": [name, *shown[2]], "otp_token": next(codes)}
         assert mine.post("/security/sessions/?page=3", data).status_code == 302

@@ -14,8 +14,15 @@ from django.utils.translation import gettext_lazy
 from console.access import next_path
 from console.logs import SECRET
 from console.origin import client_address, network_of
-from console.security import guessed_too_often, record_lockout, record_refused_password, submitted_name
+from console.security import (
+    guessed_too_often,
+    record_lockout,
+    record_refused_password,
+    report_unfinished_log_on,
+    submitted_name,
+)
 from console.sessions import store as sessions
+from console.sessions.store import Session
 from console.unavailable import Bottleneck, Busy, nothing_changed, unavailable
 
 # A password takes a third of a second of a processor to check; half of a process's threads stay free for others.
@@ -61,7 +68,7 @@ class LogOn(LoginView):
             return unavailable(request, _("Too many people are logging on at the moment."), nothing_changed())
 
     def check(self, request: HttpRequest) -> HttpResponse:
-        if guessed_too_often(submitted_name(request), client_address(request)):
+        if guessed_too_often(request, submitted_name(request)):
             record_lockout(request, "unfamiliar")
             return locked_out(request)
         return super().post(request)
@@ -87,6 +94,9 @@ def locked_out(request: HttpRequest, *args: Any) -> HttpResponse:
 
 class LogOut(LogoutView):
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        session = Session.objects.filter(session_key=sessions.stored_key(request.session)).first()
+        if session:
+            report_unfinished_log_on(session)
         response = super().post(request, *args, **kwargs)
         response.headers["Clear-Site-Data"] = '"cache", "cookies", "storage"'
         return response

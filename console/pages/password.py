@@ -18,6 +18,7 @@ from console.factors.forms import ReauthenticationForm
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.pages.secured import SecuredView
+from console.sessions.store import stored_key
 
 
 class NewPasswordForm(forms.Form):
@@ -54,7 +55,7 @@ class Password(SecuredView):
             record(Kind.PASSWORD_CHANGED, user, user=user.username)
             user.set_password(form.cleaned_data["new_password"])
             user.save(update_fields=["password"])
-            user.sessions.exclude(session_key=session.session_key).delete()
+            user.sessions.exclude(session_key=stored_key(session)).delete()
         update_session_auth_hash(self.request, user)
         messages.success(self.request, _("Your password has been changed. All your other sessions have ended."))
         return redirect("console:security")

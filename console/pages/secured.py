@@ -12,14 +12,13 @@ from console.factors.authentication import authenticate
 from console.factors.forms import ReauthenticationForm, SecurityForm
 from console.factors.models import Factor
 from console.factors.refusals import AuthenticationRefused, PasswordRefused, Reason
-from console.origin import client_address
 from console.security import guessed_too_often, record_lockout, record_refused_password
 
 
 def check_password(request: HttpRequest, password: str) -> None:
     """Check the logged-on user's password. Raises PasswordRefused; guesses count as at the log-on."""
     name = user_of(request).get_username()
-    if guessed_too_often(name, client_address(request)):
+    if guessed_too_often(request, name):
         record_lockout(request, "unfamiliar")
         raise PasswordRefused(Reason.PASSWORD_LOCKED)
     if check_credentials(request, username=name, password=password) is None:
@@ -33,7 +32,8 @@ def authenticated(request: HttpRequest, form: SecurityForm) -> Factor | None:
     try:
         if isinstance(form, ReauthenticationForm):
             check_password(request, form.cleaned_data["password"])
-        return authenticate(user_of(request), form.cleaned_data["otp_token"])
+        user = user_of(request)
+        return authenticate(user, form.cleaned_data["otp_token"], verified=user.is_verified())
     except AuthenticationRefused as refused:
         form.add_error(refused.field, str(refused))
         form.status = refused.status
