@@ -147,7 +147,7 @@ class TestSqlite:
         before = self.file(restored).read_bytes()
         refused = manage(restored, "restore", damaged)
         assert refused.returncode == 1 and refused.stderr.startswith("CommandError: ")
-        assert "The ledger of root does not verify" in refused.stderr or damage != "the ledger"
+        assert "The ledger of account root cannot be verified" in refused.stderr or damage != "the ledger"
         assert self.file(restored).read_bytes() == before
         assert [*self.file(restored).parent.glob("console.sqlite3*")] == [self.file(restored)]
 
@@ -157,7 +157,7 @@ class TestSqlite:
         made = manage(restored, "backup", tmp_path / "copy")
         assert made.returncode == 1
         assert f"{tmp_path / 'copy'} was written, but the database in it is not intact." in made.stderr
-        assert "The ledger of root does not verify" in made.stderr and (tmp_path / "copy").exists()
+        assert "The ledger of account root cannot be verified" in made.stderr and (tmp_path / "copy").exists()
 
     def test_one_of_an_earlier_version_is_migrated(self, tmp_path: Path, restored: Server) -> None:
         *_, before, last = sorted(

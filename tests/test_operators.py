@@ -14,6 +14,7 @@ from django.core import mail
 from django.core.management import call_command
 from django.test import Client
 
+from apikeys.keys.limits import CreationRefused
 from apikeys.models import ApiKey
 from console.factors.models import Authenticator, RecoveryCodes
 from console.ledger.kinds import Kind
@@ -223,7 +224,7 @@ class TestDisabling:
 
     def test_no_key_is_made_by_a_request_under_way(self, owner: Enrolled) -> None:
         set_active(User.objects.get(pk=owner.pk), False)
-        with pytest.raises(Exception, match="This account is disabled"):
+        with pytest.raises(CreationRefused, match="This account is disabled"):
             ApiKey.objects.issue(owner, uuid.uuid4())
 
 
