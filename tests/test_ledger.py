@@ -199,7 +199,7 @@ CHANGES_OF_SQLITE = {
     "upsert": f"INSERT {TAKEN} WHERE true ON CONFLICT (id) DO UPDATE SET who = excluded.who",
 }
 CHANGES_OF_POSTGRES = {
-    "truncate": "TRUNCATE console_entry",
+    "truncate": "SET CONSTRAINTS ALL IMMEDIATE; TRUNCATE console_entry",
     "upsert": CHANGES_OF_SQLITE["upsert"],
     "merge": "MERGE INTO console_entry USING console_user ON true WHEN MATCHED THEN DELETE",
 }
