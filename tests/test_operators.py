@@ -141,7 +141,7 @@ class TestHelp:
     def test_nobody_does_it_to_himself(self, operator: Client) -> None:
         himself = User.objects.get(username="operator")
         for action in ("disable", "reset_factors"):
-            assert "You cannot do this to yourself." in act(operator, action, himself).content.decode()
+            assert "You cannot apply this action to yourself." in act(operator, action, himself).content.decode()
         assert operator.get(USERS).status_code == 200
 
 
