@@ -100,7 +100,7 @@ def test_of_a_new_address_the_old_one_is_told_too(world: World) -> None:
     assert change_email(world).status_code == 302
     call_command("housekeep", "--once")
     told = {sent.to[0]: sent.body for sent in mail.outbox}
-    assert "The email of the account was changed.\nTo new@example.org." in told["owner@example.org"]
+    assert "The email of the account was changed.\nNew email: new@example.org." in told["owner@example.org"]
     assert told.keys() == {"owner@example.org", "new@example.org"}
     assert "are sent to new@example.org" in world.browser.get("/security/").content.decode()
 
