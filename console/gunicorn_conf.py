@@ -1,10 +1,10 @@
 """gunicorn for the console's pages: a few slow requests in threads (a password takes a third of a second)."""
 
 import os
-import signal
 from typing import Any
 
 from console import environment, logs
+from console.forks import post_worker_init  # noqa: F401  (gunicorn's hook)
 
 ENVIRONMENT = environment.read_or_exit()
 workers = ENVIRONMENT.console_workers
@@ -65,23 +65,3 @@ def when_ready(server: Any) -> None:
         server.log.warning("User names are not checked, the database cannot be asked: %s", error)
     finally:
         connection.close()
-
-
-TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-
-
-def hold_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, TO_STOP)
-
-
-def take_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, TO_STOP)
-
-
-# A worker is forked with its master's handlers, which drop what it is told until it has its own: told to stop at that
-# moment it would be waited for until graceful_timeout.
-os.register_at_fork(before=hold_signals, after_in_parent=take_signals)
-
-
-def post_worker_init(worker: Any) -> None:
-    take_signals()

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from console.vault import parse_keys
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 MIN_SECRET_KEY = 32  # characters; `make run` makes 64
 HOSTNAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*", re.ASCII)
@@ -29,6 +31,15 @@ class Database:
 
     sqlite_file: Path | None = None
     postgres: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def conninfo(self) -> str:
+        """As libpq takes it; empty with SQLite."""
+        if self.sqlite_file:
+            return ""
+        from psycopg.conninfo import make_conninfo
+
+        return make_conninfo("", **self.postgres)
 
 
 @dataclass(frozen=True)
@@ -74,10 +85,18 @@ def folder(text: str) -> Path:
     return path
 
 
+def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
+    return lambda text: parse(text) if text else None
+
+
 def secret_key(text: str) -> str:
-    if len(text) < MIN_SECRET_KEY or len(set(text)) < 5:
+    if len(text) < MIN_SECRET_KEY or len(set(text)) < 5 or not text.isprintable():
         raise ValueError(f"Set at least {MIN_SECRET_KEY} random characters.")
     return text
+
+
+def secret_keys(text: str) -> list[str]:
+    return [secret_key(one.strip()) for one in text.split(",")] if text else []
 
 
 def versioned_keys(most: int) -> Callable[[str], str]:

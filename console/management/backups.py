@@ -131,7 +131,7 @@ def content() -> str:
 @contextmanager
 def conninfo() -> Iterator[str]:
     """For PostgreSQL's programs. The password is in a file: everyone on the machine sees a command line."""
-    parameters = conninfo_to_dict(settings.ENVIRONMENT.postgres_conninfo)
+    parameters = conninfo_to_dict(settings.ENVIRONMENT.database.conninfo)
     password = str(parameters.pop("password", "")).replace("\\", r"\\").replace(":", r"\:")
     with tempfile.NamedTemporaryFile("w") as file:
         if password:
