@@ -64,8 +64,8 @@ def lookup(tmp_path: Path) -> Iterator[SqliteLookup]:
 
 
 def test_it_writes_to_no_database(lookup: SqliteLookup) -> None:
-    """Whoever has taken the gate cannot make a key active with its connection. It sees what others write meanwhile, also
-    where it has come first to a file with a write-ahead log."""
+    """Whoever has taken the gate cannot make a key active with its connection. What others write is seen meanwhile,
+    also where the gate has come first to a file with a write-ahead log."""
     with sqlite3.connect(database(lookup.path, (KEY, "key"))) as file:
         file.execute("PRAGMA journal_mode = WAL")
     file.close()
