@@ -66,6 +66,7 @@ class Environment:
     secrets_file: Path = variable("SECRETS_FILE", parsers.ROOT.joinpath, "$CONSOLE_DATA_DIR/secrets.env")
     port: int = variable("PORT", parsers.integer(1, 65535), "8000")
     gate_port: int = variable("GATE_PORT", parsers.integer(1, 65535), "8001")
+    gate_metrics_port: int | None = variable("GATE_METRICS_PORT", parsers.optional(parsers.integer(1, 65535)), "")
     console_url: str = variable("CONSOLE_URL", parsers.site_url, "http://127.0.0.1:$PORT", url_without_password)
     console_workers: int = variable("CONSOLE_WORKERS", parsers.integer(1, 1000), "2")
     gate_workers: int = variable("GATE_WORKERS", parsers.integer(1, 1000), "2")
@@ -147,9 +148,7 @@ def read(
         reading.problems.append(
             f"{PASSWORD}=…: Unset it, and put the password into DATABASE_URL or libpq's PGPASSFILE."
         )
-    port = reading.values.get("port")
-    if port is not None and port == reading.values.get("gate_port"):
-        reading.problems.append(f"GATE_PORT={port}: PORT has the same value. Set two different ports.")
+    reading.check_ports()
     if reading.problems:
         raise ConfigurationError(reading.problems)
     return Environment(**reading.values, given=reading.given)
@@ -229,6 +228,13 @@ class Reading:
             self.problems.append(
                 f"CONSOLE_DATA_DIR={folder}: {place} is not writable for {user}. Set a folder that is."
             )
+
+    def check_ports(self) -> None:
+        names: dict[int, str] = {}
+        for attribute in ("port", "gate_port", "gate_metrics_port"):
+            name, port = VARIABLES[attribute].name, self.values.get(attribute)
+            if port and names.setdefault(port, name) != name:
+                self.problems.append(f"{name}={port}: {names[port]} has the same value. Set two different ports.")
 
     def databases(self) -> list[Database]:
         found = (self.values.get("database"), self.values.get("gate_database"))

@@ -28,3 +28,4 @@ class Answer:
 
 
 Reply = Callable[[Answer], None]
+Handle = Callable[[Call, Reply], None]

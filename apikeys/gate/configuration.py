@@ -15,3 +15,4 @@ class GateConfiguration:
     metering_dir: Path
     metering_seconds: float  # after which a worker begins a new file of counted calls
     max_connections: int  # of one worker
+    metrics_port: int | None = None  # where /metrics alone is answered; None where it is at the port of the gate

@@ -13,7 +13,8 @@ from console import environment, logs
 from console.forks import post_worker_init  # noqa: F401  (gunicorn's hook)
 from console.vault import Digests, VaultError, check
 
-os.umask(0o077)
+HOST = "127.0.0.1"
+os.umask(0o077)  # whatever it writes is for its user alone
 ENVIRONMENT = environment.read_or_exit(NEEDS)
 workers = ENVIRONMENT.gate_workers
 worker_class = "apikeys.gate.worker.GateWorker"
@@ -24,7 +25,10 @@ logconfig_dict = logs.CONFIG
 
 
 def on_starting(server: Any) -> None:
-    """Refuse to start with digest keys that are not this database's."""
+    """Listen for who scrapes the metrics too. Refuse to start with digest keys that are not this database's."""
+    if ENVIRONMENT.gate_metrics_port:
+        address = f"{HOST}:{ENVIRONMENT.gate_metrics_port}"
+        server.cfg.set("bind", [*server.cfg.settings["bind"].get(), address])
     try:
         check(recorded(ENVIRONMENT.for_gate), Digests(ENVIRONMENT.digest_keys).fingerprints)
     except (OSError, sqlite3.Error, psycopg.Error) as error:

@@ -8,7 +8,7 @@ from typing import cast
 
 from apikeys.gate.app import Gate
 from apikeys.gate.balance import Share
-from apikeys.gate.call import Answer, Call
+from apikeys.gate.call import Answer, Call, Handle
 from apikeys.gate.metrics import Metrics
 from apikeys.gate.parser import NOTHING, Parser
 from console.proxies import UNIX
@@ -90,8 +90,8 @@ OPEN, FINISHING, LINGERING, CLOSING = State
 class Connection(asyncio.BufferedProtocol):
     """One caller, whose calls are answered in the order in which they came, one in each turn of the loop."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    def __init__(self, server: Server, handle: Handle) -> None:
+        self.server, self.handle = server, handle
         self.state = OPEN
         self.call: Call | None = None  # that is being answered
         self.since = server.seconds  # when a call last began to arrive or was answered
@@ -157,7 +157,7 @@ class Connection(asyncio.BufferedProtocol):
                 limit = f"more than {self.server.max_connections} connections at once (GATE_MAX_CONNECTIONS)"
                 self.reply(self.server.gate.unavailable(limit, TOO_MANY))
             else:
-                self.server.gate.handle(call, self.reply)
+                self.handle(call, self.reply)
         elif self.parser.error:
             self.end(self.parser.error)
         else:

@@ -19,5 +19,6 @@ def gate() -> Gate:
             metering_dir=found.metering_dir,
             metering_seconds=found.metering_seconds,
             max_connections=found.gate_max_connections,
+            metrics_port=found.gate_metrics_port,
         )
     )
