@@ -288,7 +288,7 @@ class TestSecretsFile:
         assert read(self.environ(file), new_secrets=SECRETS) == read(self.environ(file, **SECRETS))
 
     def test_no_error_or_representation_shows_one(self) -> None:
-        database, mail = "postgres://u:s3cret@host/name", "smtp://u:s3cret@host"
+        database, mail = "postgres://u:s3cret@localhost/name", "smtp://u:s3cret@host"
         found = read(SECRETS | {"DATABASE_URL": database, "EMAIL_URL": mail, "CONSOLE_ROOT_PASSWORD": "s3cret"})
         assert not re.search("|".join(map(re.escape, ["s3cret", *SECRETS.values()])), repr(found))
 
@@ -311,18 +311,51 @@ def test_the_url_is_what_browsers_send(given: str, url: str, host: str) -> None:
 @pytest.mark.parametrize(
     ("url", "parameters"),
     [
-        ("postgres://user:p%2Fw@host:5433/name", "user=user password=p/w host=host port=5433 dbname=name"),
+        ("postgres://user:p%2Fw@localhost:5433/name", "user=user password=p/w host=localhost port=5433 dbname=name"),
         ("postgresql:///name?host=/run/postgresql", "host=/run/postgresql dbname=name"),
         ("postgres://%2Frun%2Fpostgresql/name", "host=/run/postgresql dbname=name"),
         ("postgres:////run/postgresql/name", "host=/run/postgresql dbname=name"),
         ("postgres://a,b:5433/name?sslmode=verify-full", "host=a,b port=,5433 dbname=name sslmode=verify-full"),
-        ("postgres://?service=mine", "service=mine"),
+        ("postgres://?service=mine&sslmode=verify-full", "service=mine sslmode=verify-full"),
     ],
 )
 def test_postgresql_takes_what_libpq_takes(url: str, parameters: str) -> None:
     found = read(SECRETS | {"DATABASE_URL": url})
     assert found.sqlite_file is None
     assert conninfo_to_dict(found.database.conninfo) == conninfo_to_dict(parameters)
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "GATE_DATABASE_URL"])
+@pytest.mark.parametrize(
+    ("url", "libpqs", "refused"),
+    [
+        ("postgres://db.example.org/name", {}, True),
+        ("postgres://10.0.0.7/name?sslmode=require", {}, True),
+        ("postgres://10.0.0.7/name?sslmode=verify-ca", {}, True),
+        ("postgres://localhost,10.0.0.7/name", {}, True),
+        ("postgres://localhost/name?hostaddr=10.0.0.7", {}, True),
+        ("postgres://db.example.org/name?hostaddr=127.0.0.1", {}, True),
+        ("postgres:///name", {"PGHOST": "10.0.0.7"}, True),
+        ("postgres://db.example.org/name", {"PGSSLMODE": "verify-full"}, False),
+        ("postgres://?service=mine", {"PGHOST": "localhost", "PGSSLMODE": "verify-full"}, True),
+        ("postgres://db.example.org/name?sslmode=verify-full", {}, False),
+        ("postgres://[::1],127.0.0.2,localhost/name", {}, False),
+        ("postgres:///name", {}, False),
+        ("postgres:///name", {"PGHOST": "/run/postgresql"}, False),
+    ],
+)
+def test_another_machines_database_is_asked_over_tls_alone(
+    name: str, url: str, libpqs: dict[str, str], refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in libpqs.items():
+        monkeypatch.setenv(variable, value)
+    if not refused:
+        assert read(SECRETS | {name: url})
+        return
+    (problem,) = problems(SECRETS | {name: url})
+    assert problem.startswith(
+        f"{name}=postgres://…: A database on another machine is asked over TLS alone. Add ?sslmode="
+    )
 
 
 def test_sqlite_takes_a_path(tmp_path: Path) -> None:

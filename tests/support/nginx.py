@@ -9,17 +9,12 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import httpx
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from tests.support.certificates import Authority
 from tests.support.servers import ROOT, free_port
 from tests.support.waiting import wait_for
 
@@ -55,28 +50,6 @@ def connections(port: int) -> int:
     return sum(row[1].endswith(f":{port:04X}") and row[3] == ESTABLISHED for row in rows)
 
 
-def make_certificate(folder: Path) -> Path:
-    """console.crt and console.key there, for 127.0.0.1, signed by itself; the first, to trust it by."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.now(UTC) - timedelta(hours=1))
-        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "console.key").write_bytes(secret)
-    (folder / "console.crt").write_bytes(certificate.public_bytes(pem))
-    return folder / "console.crt"
-
-
 class Gateway:
     """nginx, before the gate, the two upstreams and the console at these ports; 0 is one where nothing listens."""
 
@@ -104,7 +77,9 @@ class Gateway:
         for place in ("/var/log/nginx", "/etc/ssl/private", "/etc/ssl", "/run"):
             conf = conf.replace(f"{place}/", f"{folder}/")
         folder.mkdir()
-        self.certificate = make_certificate(folder)
+        self.authority = Authority(folder)
+        self.authority.issue("console", "127.0.0.1")
+        self.certificate = self.authority.file
         (folder / "nginx.conf").write_text(conf)
 
     @contextlib.contextmanager
