@@ -8,7 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,33 @@ def connections(port: int) -> int:
     return sum(row[1].endswith(f":{port:04X}") and row[3] == ESTABLISHED for row in rows)
 
 
+def adapted(name: str, folder: Path, ports: dict[int, int]) -> str:
+    """That file of deploy/, with these ports instead of its own, all else in that folder, and for this user."""
+    me = f"user {pwd.getpwuid(os.geteuid()).pw_name} {grp.getgrgid(os.getegid()).gr_name};"
+    kept_in = "".join(
+        f"{'client_body' if name == 'body' else name}_temp_path {folder}/{name};\n" for name in NGINX_FOLDERS
+    )
+    conf = (ROOT / "deploy" / name).read_text()
+    conf = re.sub(r"127\.0\.0\.1:(\d+)", lambda match: f"127.0.0.1:{ports[int(match[1])]}", conf)
+    conf = conf.replace("user www-data;", me).replace("\nhttp {\n", f"\nhttp {{\n{kept_in}")
+    for place in ("/var/log/nginx", "/etc/ssl/private", "/etc/ssl", "/run"):
+        conf = conf.replace(f"{place}/", f"{folder}/")
+    return conf
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, conf: str, ports: Iterable[int]) -> Iterator[None]:
+    """Until it listens at these ports, and as long as the block takes."""
+    program_file = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    assert program_file, "nginx is missing"
+    (folder / "nginx.conf").write_text(conf)
+    words = ["-p", str(folder), "-c", "nginx.conf", "-e", "error.log", "-g", "daemon off;"]
+    with program(folder / "output", program_file, *words) as process:
+        wait_for(lambda: all(map(listens, ports)) or process.poll() is not None)
+        assert process.returncode is None, (folder / "output").read_text()
+        yield
+
+
 class Gateway:
     """nginx, before the gate, the two upstreams and the console at these ports; 0 is one where nothing listens."""
 
@@ -67,29 +94,15 @@ class Gateway:
         new_ports = {8080: self.ports["HTTP"], 8081: self.ports["GRPC"], 8443: self.ports["console"]}
         upstreams = {8000: console, 8001: gate, 9000: http_upstream, 9001: grpc_upstream}
         new_ports |= {port: given or free_port() for port, given in upstreams.items()}
-        me = f"user {pwd.getpwuid(os.geteuid()).pw_name} {grp.getgrgid(os.getegid()).gr_name};"
-        kept_in = "".join(
-            f"{'client_body' if name == 'body' else name}_temp_path {folder}/{name};\n" for name in NGINX_FOLDERS
-        )
-        conf = (ROOT / "deploy" / "nginx.conf").read_text()
-        conf = re.sub(r"127\.0\.0\.1:(\d+)", lambda match: f"127.0.0.1:{new_ports[int(match[1])]}", conf)
-        conf = conf.replace("user www-data;", me).replace("\nhttp {\n", f"\nhttp {{\n{kept_in}")
-        for place in ("/var/log/nginx", "/etc/ssl/private", "/etc/ssl", "/run"):
-            conf = conf.replace(f"{place}/", f"{folder}/")
         folder.mkdir()
         self.authority = Authority(folder)
         self.authority.issue("console", "127.0.0.1")
         self.certificate = self.authority.file
-        (folder / "nginx.conf").write_text(conf)
+        self.conf = adapted("nginx.conf", folder, new_ports)
 
     @contextlib.contextmanager
     def serving(self) -> Iterator["Gateway"]:
-        nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-        assert nginx, "nginx is missing"
-        words = ["-p", str(self.folder), "-c", "nginx.conf", "-e", "error.log", "-g", "daemon off;"]
-        with program(self.folder / "output", nginx, *words) as process:
-            wait_for(lambda: all(map(listens, self.ports.values())) or process.poll() is not None)
-            assert process.returncode is None, (self.folder / "output").read_text()
+        with nginx(self.folder, self.conf, self.ports.values()):
             yield self
 
     def call(self, path: str = "/v1/collections", **options: Any) -> httpx.Response:
