@@ -25,7 +25,7 @@ from console.models import User
 from console.outbox import Email
 from tests.support import html
 from tests.support.actions import ACTIONS, change_email, delete
-from tests.support.nginx import make_certificate
+from tests.support.certificates import Authority
 from tests.support.person import PASSWORD
 from tests.support.servers import ROOT, running
 from tests.support.world import Enrolled, World, verified_client
@@ -210,8 +210,8 @@ class StartTlsSession(MailSession):
 def test_it_is_sent_over_tls(
     session: type[MailSession], scheme: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate = make_certificate(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    certificate = Authority(tmp_path).issue("mail", "127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
     TlsSession.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     TlsSession.context.load_cert_chain(certificate, certificate.with_suffix(".key"))
     settings.EMAIL_BACKEND = "console.smtp.EmailBackend"
