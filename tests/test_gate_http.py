@@ -97,6 +97,20 @@ def unanswered(caller: socket.socket) -> bool:
     return False
 
 
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+        b"Content-Length: 3\r\nContent-Length: 4\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+    ],
+)
+def test_a_call_that_a_proxy_may_end_elsewhere_is_refused(gate: Gate, framing: bytes) -> None:
+    smuggled = b"0\r\n\r\nGET /verify HTTP/1.1\r\nHost: gate\r\n\r\n"
+    answers = gate.send(b"POST /verify HTTP/1.1\r\nHost: gate\r\n" + framing + b"\r\n" + smuggled)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"400"]
+
+
 NOT_FOUND = b"GET / HTTP/1.1\r\nHost: gate\r\n\r\n"
 
 
