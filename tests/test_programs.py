@@ -1,5 +1,6 @@
 """What each program is handed, may do and leaves behind: somebody who has taken one of them has no other's secrets."""
 
+import contextlib
 import os
 import re
 import secrets
@@ -15,6 +16,7 @@ import pytest
 from django.utils import timezone
 from psycopg.errors import InsufficientPrivilege
 
+from apikeys.metering.counter import CallCounter
 from console.models import VaultKey
 from console.outbox import Email
 from console.sessions.store import Session
@@ -22,7 +24,9 @@ from console.vault import new_key
 from tests.support.gates import Gate, counted, database_url
 from tests.support.gates import new_key as new_api_key
 from tests.support.person import Person
-from tests.support.servers import ROOT, Server, database_address
+from tests.support.servers import ROOT, Server, database_address, free_port
+from tests.support.sockets import children
+from tests.support.waiting import wait_for
 from tests.support.world import only_postgres
 
 GIVEN = {
@@ -172,3 +176,106 @@ def test_a_role_may_do_what_its_program_needs_and_no_more(roles: dict[str, str],
         for statement in statements:
             with psycopg.connect(roles[role]) as connection, pytest.raises(InsufficientPrivilege):
                 connection.execute(statement.encode())
+
+
+STARTED = {
+    "console": ["-m", "gunicorn", "-c", "python:console.gunicorn_conf", "console.wsgi"],
+    "gate": ["-m", "gunicorn", "-c", "python:apikeys.gate.gunicorn_conf", "apikeys.gate.main:gate"],
+    "meter": ["manage.py", "meter"],
+    "housekeep": ["manage.py", "housekeep"],
+}
+
+
+@pytest.mark.once
+class TestWhatIsWritten:
+    """By programs that were started with the umask of a careless shell."""
+
+    @pytest.fixture
+    def environment(self, tmp_path: Path) -> dict[str, str]:
+        given = {**GIVEN, "PGPASSWORD": "", "EMAIL_URL": "", "DATABASE_URL": ""}
+        return os.environ | given | {"CONSOLE_DATA_DIR": str(tmp_path), "DJANGO_SETTINGS_MODULE": "console.settings"}
+
+    def test_commands_write_for_their_user_alone(self, environment: dict[str, str], tmp_path: Path) -> None:
+        for words in ("migrate -v0", "collectstatic --no-input -v0", "createroot root"):
+            command = [sys.executable, "manage.py", *words.split()]
+            subprocess.run(command, cwd=ROOT, env=environment, umask=0, check=True, stdout=subprocess.DEVNULL)
+        assert (tmp_path / "console.sqlite3").exists() and [*tmp_path.rglob("*.css")]
+        assert [file for file in tmp_path.rglob("*") if file.stat().st_mode & 0o077] == []
+
+    @pytest.mark.parametrize("program", STARTED)
+    def test_so_do_programs(self, environment: dict[str, str], program: str) -> None:
+        address = ["-b", f"127.0.0.1:{free_port()}"] if "gunicorn" in STARTED[program] else []
+        command = [sys.executable, *STARTED[program], *address]
+
+        def umasks() -> set[str]:
+            found = set()
+            for pid in (process.pid, *children(process.pid)):
+                with contextlib.suppress(FileNotFoundError):
+                    found |= set(re.findall(r"^Umask:\s*(\d+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE))
+            return found
+
+        with subprocess.Popen(command, cwd=ROOT, env=environment, umask=0) as process:
+            try:
+                wait_for(lambda: umasks() == {"0077"} and (not address or len(children(process.pid)) == 2))
+                assert umasks() == {"0077"}
+            finally:
+                process.terminate()
+
+
+@pytest.mark.once
+def test_meter_may_be_another_user_of_the_gates_group(tmp_path: Path) -> None:
+    """Of its group, and nobody else."""
+    for mode, readable in ((0o770, 0o660), (0o700, 0o600), (0o777, 0o660)):
+        folder = tmp_path / f"{mode:o}"
+        folder.mkdir()
+        folder.chmod(mode)
+        counter = CallCounter(folder)
+        counter.count(b"k" * 16, True, bytes(16))
+        (file,) = folder.iterdir()
+        assert file.stat().st_mode & 0o777 == readable
+        counter.close()
+
+
+UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+SANDBOX = {  # what lets a program that was taken over do least
+    "CapabilityBoundingSet": "",
+    "IPAddressDeny": "any",
+    "LimitCORE": "0",
+    "MemoryDenyWriteExecute": "yes",
+    "NoNewPrivileges": "yes",
+    "PrivateDevices": "yes",
+    "PrivateTmp": "yes",
+    "PrivateUsers": "yes",
+    "ProtectHome": "yes",
+    "ProtectProc": "invisible",
+    "ProtectSystem": "strict",
+    "RestrictNamespaces": "yes",
+    "RestrictSUIDSGID": "yes",
+    "SystemCallArchitectures": "native",
+    "UMask": "0077",
+}
+
+
+@pytest.mark.once
+def test_each_program_has_a_unit_and_a_user_and_secrets_of_its_own() -> None:
+    units = {unit.stem.removeprefix("api-key-"): unit.read_text().splitlines() for unit in UNITS}
+    assert set(units) == set(STARTED)
+    users = (ROOT / "deploy" / "systemd" / "api-key-users.conf").read_text()
+    for name, lines in units.items():
+        settings = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+        assert {setting: settings.get(setting) for setting in SANDBOX} == SANDBOX
+        assert settings["User"] == f"api-key-{name}" and f"u api-key-{name} " in users
+        assert settings["LoadCredential"] == f"secrets.env:/etc/api-key-console/{name}.env"
+        assert "SECRETS_FILE=%d/secrets.env" in settings["Environment"]
+        assert all(word in settings["ExecStart"] for word in STARTED[name] if word != "-m")
+
+
+@pytest.mark.once
+@pytest.mark.sandbox
+def test_systemd_rates_the_sandboxes(tmp_path: Path) -> None:
+    """From 0 for all that it can withhold from a program to 10 for nothing."""
+    for unit in UNITS:
+        command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", str(unit)]
+        rated = subprocess.run(command, capture_output=True, text=True)
+        assert rated.returncode == 0, rated.stdout[-200:] + rated.stderr
+        assert re.search(r"exposure level for \S+: [01]\.\d", rated.stdout)

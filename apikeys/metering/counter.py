@@ -97,6 +97,8 @@ class CallCounter:
         unfinished = path.with_suffix(NEW_SUFFIX)
         self.file = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
+            if group := self.folder.stat().st_mode & 0o060:  # `meter` may be another user, of the folder's group
+                os.fchmod(self.file, 0o600 | group)
             fcntl.flock(self.file, fcntl.LOCK_EX)
             os.posix_fallocate(self.file, 0, SLOTS * SLOT)  # a full disk is an error now, not a signal later
             self.memory = mmap.mmap(self.file, SLOTS * SLOT)
