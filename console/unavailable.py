@@ -70,8 +70,7 @@ def is_database_unavailable(error: BaseException | None) -> bool:
 
 
 def database_unavailable(request: HttpRequest) -> HttpResponse:
-    if hasattr(request, "session"):
-        request.session.modified = False  # it could not be stored either, and would be waited for once more
+    request.session.modified = False  # it could not be stored either, and would be waited for once more
     outcome = nothing_changed()
     if request.method not in ("GET", "HEAD") and getattr(request, "wrote", False):
         outcome = _(

@@ -117,7 +117,7 @@ def test_a_change_that_ended_half_way_is_called_uncertain(site: Site) -> None:
     with psycopg.connect(site.database) as other:
         other.execute("SELECT * FROM apikeys_apikey FOR UPDATE")
         page = unavailable(site.owner.delete(key_id))
-    assert "may or may not have been done" in page and "use a new code" in page
+    assert "may or may not have been completed" in page and "use a new code" in page
     assert key_id in site.owner.key_ids()
 
 
