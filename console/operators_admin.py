@@ -104,7 +104,7 @@ class OperatorsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def effects(self, action: str, chosen: Sequence[Any]) -> list[str]:
         """What it stops, a sentence each."""
-        return []
+        raise NotImplementedError
 
 
 def confirm(

@@ -27,6 +27,8 @@ from console.ledger.notices import NOTICES, UNMAILED
 from console.logs import JsonFormatter
 from console.models import User
 from console.outbox import Email
+from console.security import report_unfinished_log_on
+from console.sessions.store import Session
 from tests.support.person import PASSWORD
 from tests.support.tampering import drop_triggers
 from tests.support.world import Enrolled, enrolled, verified_client
@@ -74,6 +76,13 @@ class TestARightPasswordWithoutACode:
     def test_it_is_told_when_the_thief_logs_out(self) -> None:
         password_only().post("/logout/")
         assert ["right password of user owner" in body for body in told()] == [True]
+
+    def test_it_is_told_once_where_two_notice(self) -> None:
+        password_only()
+        session = Session.objects.get()
+        for _ in range(2):
+            report_unfinished_log_on(session)
+        assert Entry.objects.filter(kind=Kind.PASSWORD_ACCEPTED).count() == 1
 
     def test_the_log_on_cannot_be_kept_half_open(self) -> None:
         with time_machine.travel(NOON, tick=False) as clock:

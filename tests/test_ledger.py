@@ -21,6 +21,7 @@ from pytest_django import Settings
 
 from apikeys.models import ApiKey
 from console.factors.models import Authenticator
+from console.ledger import triggers
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
@@ -215,6 +216,18 @@ def test_the_database_refuses_to_change_it(world: World) -> None:
             cursor.execute(change)
         assert list(Entry.objects.values()) == before, change
     assert create(world).status_code == 200 and Entry.objects.count() == len(before) + 1
+
+
+def test_what_refuses_it_waits_for_the_table(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is not migrated yet."""
+    drop_triggers()
+    with monkeypatch.context() as before:
+        before.setattr(connection.introspection, "table_names", lambda cursor: [])
+        triggers.install("default")
+    assert Entry.objects.update(browser="x")
+    triggers.install("default")
+    with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
+        Entry.objects.update(browser="y")
 
 
 class TestItsProof:

@@ -87,7 +87,6 @@ def close_budgets() -> None:
         if seen.is_over:
             with transaction.atomic():
                 lock(seen.account)
-                budget = Budget.objects.get(pk=seen.pk)  # as it is now
-                if budget.is_over:
+                for budget in Budget.objects.filter(pk=seen.pk, since=seen.since):  # unless it has begun anew meanwhile
                     begin_anew(budget)
                     budget.save()
