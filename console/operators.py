@@ -2,7 +2,6 @@
 
 import secrets
 
-from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib.auth.tokens import default_token_generator
 from django.db import transaction
@@ -10,20 +9,22 @@ from django.db.models import Q
 from django.dispatch import Signal
 from django.urls import reverse
 
+from console import rate_limits
 from console.accounts import User, fold_names, folded, lock
 from console.factors.models import Authenticator, RecoveryCodes, delete_in_order
 from console.ledger.kinds import Kind
 from console.ledger.record import record
-from console.security import counted_name
 from console.sessions.store import Session
 
 activity_changed = Signal()  # `user` was enabled or disabled; sent within the transaction of the change
 
 
-def create_root(name: str, password: str = "", *, operator: bool = False, email: str = "") -> str:
-    """Create the root account `name` and return its password, a random one where none is given. Raises
-    ValidationError."""
-    user = User(username=name, email=email, is_staff=operator, is_superuser=operator)
+def create_root(
+    name: str, password: str = "", *, operator: bool = False, email: str = "", printed: bool = False
+) -> str:
+    """Create the root account `name` and return its password, a random one if none is given. A password that gets
+    `printed` must be changed at the first log-on. Raises ValidationError."""
+    user = User(username=name, email=email, is_staff=operator, is_superuser=operator, must_change_password=printed)
     password = password or secrets.token_urlsafe(18)
     user.set_password(password)
     user.full_clean()
@@ -89,7 +90,7 @@ def lift_lockout(user: User) -> None:
     """Allow passwords and codes to be tried again at once."""
     with transaction.atomic():
         lock(user.root)
-        lifted = AccessAttempt.objects.filter(username=counted_name(user.username)).delete()[0]
+        lifted = rate_limits.forget(folded(user.username))
         for factors in (Authenticator.objects, RecoveryCodes.objects):
             throttled = factors.filter(user=user, throttling_failure_count__gt=0)
             lifted += throttled.update(throttling_failure_timestamp=None, throttling_failure_count=0)

@@ -27,7 +27,7 @@ NOTICES = {
         "The %(factor)s of user %(user)s cannot be checked: its stored data was modified outside the console."
     ),
     Kind.LOCKED_OUT: gettext_lazy(
-        "The log-on of user %(who)s is locked for 15 minutes after too many incorrect passwords."
+        "Too many incorrect passwords were entered for user %(who)s. More are refused for 15 minutes."
     ),
     Kind.PASSWORD_CHANGED: gettext_lazy("The password of user %(user)s was changed."),
     Kind.RENAMED: gettext_lazy("User %(earlier)s was renamed. The new user name for logging on is %(user)s."),

@@ -5,9 +5,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from console import rate_limits
 from console.background import repeat
-from console.outbox import send_due
-from console.security import correct_attempts
+from console.outbox import forget_given_up, send_due
 from console.sessions.store import SessionStore
 
 SECONDS = 5
@@ -34,4 +34,5 @@ class Command(BaseCommand):
 
 def clean_up() -> None:
     SessionStore.clear_expired()
-    correct_attempts()
+    rate_limits.clean_up()
+    forget_given_up()
