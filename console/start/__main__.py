@@ -34,13 +34,14 @@ def start() -> int:
     held = lock.take(found.data_dir, f"serves {found.console_url}")
     check_port("PORT", found.port)
     check_port("GATE_PORT", found.gate_port)
-    secrets_file.write(found.secrets_file, made)
+    with secrets_file.assumed(found.secrets_file, made):
+        import django
 
-    import django
-
-    django.setup()
+        django.setup()
     from console.start import site
 
+    site.check_password(found)
+    secrets_file.write(found.secrets_file, made)
     password = site.prepare(found)
     servers = Servers(found, held)
     if servers.serving():

@@ -2,6 +2,8 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from console.vault import new_key
@@ -9,6 +11,18 @@ from console.vault import new_key
 
 def new_secrets() -> dict[str, str]:
     return {"SECRET_KEY": secrets.token_urlsafe(48), "VAULT_KEYS": new_key(), "DIGEST_KEYS": new_key()}
+
+
+@contextmanager
+def assumed(file: Path, made: dict[str, str]) -> Iterator[None]:
+    """Within the block, the environment has what the file will have once it is written."""
+    missing = {} if file.exists() else {name: value for name, value in made.items() if not os.environ.get(name)}
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            del os.environ[name]
 
 
 def write(file: Path, made: dict[str, str]) -> None:
