@@ -1,6 +1,6 @@
 """What operators see and do: no secret, digest or factor appears here, and no second way to a key."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -20,6 +20,7 @@ from console.accounts import User, folded, lock
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.operators import invite, lift_lockout, reset_factors, set_active
+from console.outbox import Email
 
 admin.site.unregister(Group)
 
@@ -31,7 +32,7 @@ class OperatorsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Read-only, and for operators, whatever Django's permissions say."""
 
     list_per_page = 50
-    list_select_related = ("account",)
+    list_select_related: ClassVar[tuple[str, ...]] = ("account",)
     show_full_result_count = False  # beside a search: it counts the whole table
 
     def has_module_permission(self, request: HttpRequest) -> bool:
@@ -161,3 +162,14 @@ class UserAdmin(OperatorsAdmin):
                 request, _("You cannot apply this action to yourself. Ask another operator."), messages.WARNING
             )
         return others
+
+
+@admin.register(Email)
+class EmailAdmin(OperatorsAdmin):
+    """What the mail server has not taken yet, or not at all. What it says is its recipient's to read."""
+
+    list_display = fields = ("to", "subject", "created_at", "attempts", "given_up_at", "error")
+    list_display_links = None
+    list_select_related = ()
+    ordering = ("-created_at",)
+    actions = None
