@@ -88,7 +88,9 @@ class Gateway:
         grpc_upstream: int = 0,
         console: int = 0,
         console_at: int = 0,
+        limits: bool = True,
     ) -> None:
+        """`limits`: those of requests and connections for each caller. A caller may name another address as its own."""
         self.folder, self.http_upstream = folder, http_upstream
         self.ports = {"HTTP": free_port(), "GRPC": free_port(), "console": console_at or free_port()}
         new_ports = {8080: self.ports["HTTP"], 8081: self.ports["GRPC"], 8443: self.ports["console"]}
@@ -101,6 +103,9 @@ class Gateway:
         conf = (ROOT / "deploy" / "nginx.conf").read_text()
         conf = re.sub(r"127\.0\.0\.1:(\d+)", lambda match: f"127.0.0.1:{new_ports[int(match[1])]}", conf)
         conf = conf.replace("user www-data;", me).replace("\nhttp {\n", f"\nhttp {{\n{kept_in}")
+        conf = conf.replace("\nhttp {\n", "\nhttp {\nset_real_ip_from 127.0.0.1; real_ip_header X-Real-IP;\n")
+        if not limits:
+            conf = re.sub(r"^ +limit_(req|conn) .*", "", conf, flags=re.MULTILINE)
         for place in ("/var/log/nginx", "/etc/ssl/private", "/etc/ssl", "/run"):
             conf = conf.replace(f"{place}/", f"{folder}/")
         folder.mkdir()
