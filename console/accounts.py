@@ -4,7 +4,9 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any, ClassVar, Self, TypeVar
 
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AbstractUser, UserManager
+from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
@@ -61,6 +63,7 @@ class User(AbstractUser):
 
     # The password was printed where others may have read it: until it is changed, no other page opens (console.access).
     must_change_password = models.BooleanField(default=False, editable=False)
+    invited_at = models.DateTimeField(null=True, editable=False)  # by the invitation link that is valid
 
     # This account's own limits; NULL means the installation's.
     max_active_keys = models.PositiveSmallIntegerField(_("maximum active keys"), null=True, blank=True)
@@ -123,3 +126,14 @@ def lock(account: User) -> User:
     """Lock the account's row until the transaction ends, and return it as it is now. Always the first lock of
     several."""
     return User.objects.select_for_update(no_key=True).get(pk=account.pk)
+
+
+class InvitationTokens(PasswordResetTokenGenerator):
+    """Signed, for one use, for PASSWORD_RESET_TIMEOUT seconds; a later invitation ends the one before."""
+
+    def _make_hash_value(self, user: AbstractBaseUser, timestamp: int) -> str:
+        assert isinstance(user, User)
+        return f"{super()._make_hash_value(user, timestamp)}{user.invited_at or ''}"
+
+
+invitation_tokens = InvitationTokens()

@@ -1,9 +1,15 @@
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
+from django.db.models.signals import post_migrate
+
+from console.ledger import triggers
 
 
 class ConsoleConfig(AppConfig):
     name = "console"
+
+    def ready(self) -> None:
+        post_migrate.connect(triggers.install, sender=self)
 
 
 class ConsoleAdminConfig(AdminConfig):

@@ -42,6 +42,7 @@ CONFIG = {
     "root": {"handlers": ["out"], "level": "WARNING"},
     "loggers": {
         "console.requests": {"level": "INFO"},
+        "console.ledger": {"level": "INFO"},
         "django": {"handlers": [], "level": "WARNING"},
         "django.request": {"level": "ERROR"},  # clients' errors are in console.requests
         "gunicorn.error": {"handlers": ["out"], "level": "WARNING", "propagate": False},

@@ -3,20 +3,21 @@
 import secrets
 
 from django.conf import settings
-from django.contrib.auth.tokens import default_token_generator
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.dispatch import Signal
 from django.urls import reverse
+from django.utils import timezone
 
 from console import rate_limits
-from console.accounts import User, fold_names, folded, lock
+from console.accounts import User, fold_names, folded, invitation_tokens, lock
 from console.factors.models import Authenticator, RecoveryCodes, delete_in_order
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.sessions.store import Session
 
 activity_changed = Signal()  # `user` was enabled or disabled; sent within the transaction of the change
+stopping = Signal()  # asks what stops if `accounts` are disabled; receivers return sentences
 
 
 def create_root(
@@ -36,12 +37,14 @@ def create_root(
 
 def invite(user: User) -> str:
     """A link to set the first password: signed, for one use within a day, so that no operator ever knows a password.
-    Raises ValueError where the user has a password: a link would be a way around it."""
+    It ends the one before. Raises ValueError where the user has a password: a link would be a way around it."""
     if user.has_usable_password():
         raise ValueError(f"{user} already has a password, which only {user} can change.")
     with transaction.atomic():
         record(Kind.INVITED, user, user=user.username)
-    path = reverse("console:invitation", args=[user.pk, default_token_generator.make_token(user)])
+        user.invited_at = timezone.now()
+        user.save(update_fields=["invited_at"])
+    path = reverse("console:invitation", args=[user.pk, invitation_tokens.make_token(user)])
     return f"{settings.CONSOLE_URL}{path}"
 
 
@@ -72,7 +75,31 @@ def set_active(user: User, active: bool) -> None:
         user.save(update_fields=["is_active"])
         activity_changed.send(User, user=user)
         if not active:
-            Session.objects.filter(Q(user=user) | Q(user__account=user)).delete()
+            sessions_of(user).delete()
+
+
+def sessions_of(user: User) -> QuerySet[Session]:
+    """Of a root account, also those of its RAM users."""
+    return Session.objects.filter(Q(user=user) | Q(user__account=user))
+
+
+def end_sessions(user: User) -> None:
+    with transaction.atomic():
+        lock(user.root)
+        if ended := sessions_of(user).delete()[0]:
+            record(Kind.SESSIONS_ENDED, user, user=user.username, count=ended)
+
+
+def withdraw_role(user: User) -> None:
+    """The user is no operator any more, and logs on anew."""
+    with transaction.atomic():
+        lock(user.root)
+        user.refresh_from_db(fields=["is_staff", "is_superuser"])
+        if user.is_staff:
+            record(Kind.OPERATOR_WITHDRAWN, user, user=user.username)
+            user.is_staff = user.is_superuser = False
+            user.save(update_fields=["is_staff", "is_superuser"])
+            Session.objects.filter(user=user).delete()
 
 
 def reset_factors(user: User) -> None:
@@ -87,12 +114,9 @@ def reset_factors(user: User) -> None:
 
 
 def lift_lockout(user: User) -> None:
-    """Allow passwords and codes to be tried again at once."""
+    """Allow passwords to be tried again at once. Codes are not: only a right one, or a new factor, ends their wait."""
     with transaction.atomic():
         lock(user.root)
         lifted = rate_limits.forget(folded(user.username))
-        for factors in (Authenticator.objects, RecoveryCodes.objects):
-            throttled = factors.filter(user=user, throttling_failure_count__gt=0)
-            lifted += throttled.update(throttling_failure_timestamp=None, throttling_failure_count=0)
         if lifted:
             record(Kind.LOCKOUT_LIFTED, user, user=user.username)

@@ -7,7 +7,8 @@ from smtplib import SMTPRecipientsRefused, SMTPResponseException
 
 from django.core.mail import EmailMessage
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
+from django.db.models.functions import Concat
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -18,6 +19,7 @@ LONGEST_WAIT = timedelta(hours=1)
 GIVE_UP_AFTER = timedelta(days=5)  # RFC 5321, 4.5.4.1
 SHOWN = timedelta(days=90)  # of what was given up
 BATCH = 100
+BETWEEN = "\n\n----\n\n"  # messages that are sent together
 
 
 class Email(models.Model):
@@ -37,10 +39,15 @@ class Email(models.Model):
         verbose_name_plural = _("undelivered email")
 
     @classmethod
-    def queue(cls, to: str, subject: str, body: str) -> None:
-        """Send it once the transaction at hand has committed; not at all where `to` is empty."""
-        if to:
-            cls.objects.create(to=to, subject=subject, body=body)
+    def queue(cls, to: str, subject: str, body: str, *, later: timedelta = timedelta(0)) -> None:
+        """Send it once the transaction at hand has committed; not at all where `to` is empty. With `later`, send it
+        that much later, together with what is queued until then to the same recipient under the same subject."""
+        if not to:
+            return
+        now = timezone.now()
+        waiting = cls.objects.filter(to=to, subject=subject, attempts=0, due_at__gt=now, due_at__lte=now + later)
+        if not (later and waiting.update(body=Concat("body", Value(f"{BETWEEN}{body}")))):
+            cls.objects.create(to=to, subject=subject, body=body, due_at=now + later)
 
     @classmethod
     def given_up(cls, to: str) -> "Email | None":
@@ -71,6 +78,7 @@ def send_due() -> int:
         claimed = Email.objects.filter(pk=email.pk, attempts=email.attempts)
         if not claimed.update(attempts=F("attempts") + 1, due_at=timezone.now() + wait):
             continue
+        email.refresh_from_db(fields=["body"])  # of one that is claimed, nothing is added any more
         try:
             EmailMessage(email.subject, email.body, to=[email.to]).send()
         except (SMTPRecipientsRefused, SMTPResponseException, ValueError) as error:  # this message or its recipient

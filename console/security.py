@@ -9,18 +9,22 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
-from console.accounts import User, folded
+from console.accounts import User, folded, lock
+from console.browsers import browser_and_system
 from console.devices import known_device
+from console.factors.models import Authenticator
 from console.factors.refusals import PasswordRefused
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
-from console.ledger.record import record_or_rehearse
-from console.origin import Actor, ActorKind, client_address
+from console.ledger.record import record, record_or_rehearse
+from console.origin import Actor, ActorKind, Origin, acting, client_address, current_origin
 from console.proxies import SITE, network_of
 from console.rate_limits import Exhausted, RateLimit, exhausted, give_back, reset, take
+from console.sessions.store import Session
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +65,26 @@ def log_on_limits(request: HttpRequest) -> list[RateLimit]:
 
 def is_familiar(name: str, address: str) -> bool:
     """Whether that user has lately logged on from the network of that IP address."""
-    user, since = User.objects.named(name), timezone.now() - settings.FAMILIAR
-    log_ons = Entry.objects.of_kind(Kind.LOGGED_ON).filter(who=user.username if user else "", at__gt=since)
-    used = log_ons.order_by().values_list("address", flat=True).distinct()
-    return network_of(address) in {network_of(each or "") for each in used}
+    user = User.objects.named(name)
+    return user is not None and network_of(address) in {network_of(used) for used, _ in lately_used(user)}
+
+
+def lately_used(user: User) -> list[tuple[str, str]]:
+    """The IP addresses and browsers that the user has logged on with."""
+    kinds = [*Kind.LOGGED_ON.stored, *Kind.LOGGED_ON_UNFAMILIAR.stored]
+    log_ons = Entry.objects.filter(who=user.username, kind__in=kinds, at__gt=timezone.now() - settings.FAMILIAR)
+    used = log_ons.order_by().values_list("address", "browser").distinct()
+    return [(address or "", browser) for address, browser in used]
+
+
+def what_is_new(user: User) -> str:
+    """What the request at hand has that no log-on of that user had lately: `network`, `browser`, or "" for nothing."""
+    origin, used = current_origin(), lately_used(user)
+    if network_of(origin.address or "") not in {network_of(address) for address, _ in used}:
+        return "network"
+    if browser_and_system(origin.browser) not in {browser_and_system(browser) for _, browser in used}:
+        return "browser"
+    return ""
 
 
 @contextmanager
@@ -96,3 +116,22 @@ def record_failure(kind: Kind, name: str, **params: Any) -> None:
     """In the ledger of the user's account, if there is such a user."""
     user = User.objects.named(name)
     record_or_rehearse(kind, user, actor=Actor(ActorKind.USER, user.username if user else ""), **params)
+
+
+def report_unfinished_log_ons() -> None:
+    """Tell owners of sessions that ended after the right password and before a right code."""
+    ended = Session.objects.filter(expire_date__lt=timezone.now(), verified=False, user__isnull=False)
+    for session in ended.select_related("user__account"):
+        report_unfinished_log_on(session)
+
+
+def report_unfinished_log_on(session: Session) -> None:
+    """Of a session that ends now."""
+    user = session.user
+    if user is None or session.verified or not Authenticator.objects.filter(user=user, confirmed=True).exists():
+        return
+    origin = Origin(lambda: Actor(ActorKind.USER, user.username), session.address, session.browser)
+    with transaction.atomic(), acting(origin):
+        lock(user.root)
+        if Session.objects.filter(pk=session.pk).delete()[0]:
+            record(Kind.PASSWORD_ACCEPTED, user, user=user.username)

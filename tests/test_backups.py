@@ -11,9 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support import tampering
 from tests.support.person import Person
 from tests.support.servers import ROOT, Server, database_address, running
 from tests.support.world import only_postgres
+
+DAMAGE = "UPDATE console_entry SET who = 'somebody else' WHERE number = 2"
 
 
 def manage(server: Server, *words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -138,7 +141,7 @@ class TestSqlite:
                 file.write(bytes(65536))
         with closing(sqlite3.connect(damaged, isolation_level=None)) as database:
             if damage == "the ledger":
-                database.execute("UPDATE console_entry SET who = 'somebody else' WHERE number = 2")
+                database.executescript(f"{';'.join(tampering.SQLITE)}; {DAMAGE}")
             elif damage == "a reference":
                 database.execute("UPDATE apikeys_apikey SET account_id = 4711")
         before = self.file(restored).read_bytes()
@@ -149,7 +152,8 @@ class TestSqlite:
         assert [*self.file(restored).parent.glob("console.sqlite3*")] == [self.file(restored)]
 
     def test_a_backup_of_damage_says_so(self, tmp_path: Path, restored: Server) -> None:
-        restored.execute("UPDATE console_entry SET who = 'somebody else' WHERE number = 2")
+        for statement in (*tampering.SQLITE, DAMAGE):
+            restored.execute(statement)
         made = manage(restored, "backup", tmp_path / "copy")
         assert made.returncode == 1
         assert f"{tmp_path / 'copy'} was written, but the database in it is not intact." in made.stderr

@@ -22,6 +22,7 @@ SOURCES.remove(Path(__file__))
 FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+TEST = re.compile(r"\b((?:attacks/|browser/)?test_\w+)(?:::(\w+))?")  # test_file::test_function
 PART = re.compile(r"`([A-Za-z_.]+)`\s\(`([a-z_/]+\.py)`\)")  # `Class.method` (`the/file.py`)
 MODULE = re.compile(r"(?<![\w/.-])((?:apikeys|bench|console|docs|tests)(?:\.[a-z_]+)+)(?::([A-Za-z]\w*))?(?![\w/])")
 
@@ -69,9 +70,12 @@ def missing_parts(prose: str) -> Iterator[str]:
     for name, file in PART.findall(prose):
         if (ROOT / file).exists() and name not in defined(ROOT / file):
             yield f"{name} ({file})"
-    for name in re.findall(r"\b(?:attacks/)?test_\w+", prose):
-        if not (ROOT / "tests" / f"{name}.py").exists():
+    for name, function in TEST.findall(prose):
+        test = ROOT / "tests" / f"{name}.py"
+        if not test.exists():
             yield name
+        elif function and f"def {function}(" not in test.read_text():
+            yield f"{name}::{function}"
 
 
 def missing_commands(text: str) -> Iterator[str]:
@@ -112,6 +116,7 @@ def test_what_a_document_names_exists(document: Path) -> None:
         ("`gone`\n(`console/vault.py`)", "gone (console/vault.py)"),
         ("`Vault.gone` (`console/vault.py`)", "Vault.gone (console/vault.py)"),
         ("| checked by test_gone |", "test_gone"),
+        ("| checked by test_docs::test_gone |", "test_docs::test_gone"),
         ("`make gone`", "make gone"),
         ("```sh\nmake gone\n```", "make gone"),
         ("`manage.py gone`", "manage.py gone"),

@@ -1,6 +1,7 @@
 """Enrolment, authenticator codes and recovery codes."""
 
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
@@ -10,13 +11,15 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.test import Client
 
+from apikeys.models import ApiKey
 from console.factors.authentication import authenticate
 from console.factors.models import Authenticator, RecoveryCodes
 from console.factors.refusals import CodeRefused, CodeThrottled
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
-from console.sessions.store import Session
+from console.outbox import Email
+from console.sessions.store import Session, stored_key
 from tests.support import html
 from tests.support.person import PASSWORD, code
 from tests.support.world import Enrolled, enrolled, verified_client, whole
@@ -102,7 +105,7 @@ class TestEnrolment:
     def test_a_new_one_ends_the_other_sessions_of_its_user_and_is_written_down(
         self, owner: Enrolled, other: Enrolled
     ) -> None:
-        kept, *_, anothers = [verified_client(user).session.session_key for user in (owner, owner, other)]
+        kept, *_, anothers = [stored_key(verified_client(user).session) for user in (owner, owner, other)]
         new = Authenticator.pending(owner)
         with time_machine.travel(NOON, tick=False):
             new.confirm(replacing=True, session=kept)
@@ -226,6 +229,41 @@ class TestCodes:
                 clock.shift(waits[-1])
             authenticate(owner, code(Authenticator.objects.get(user=owner).secret_text))
         assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900, 900]
+
+    def test_after_a_hundred_in_a_row_it_is_suspended_and_the_owner_is_told(self, owner: Enrolled) -> None:
+        User.objects.filter(pk=owner.pk).update(email="owner@example.org")
+        with time_machine.travel(NOON, tick=False) as clock:
+            for _ in range(100):
+                with pytest.raises(CodeRefused, match=whole(WRONG)):
+                    authenticate(owner, "000000")
+                clock.shift(900)
+            right = code(Authenticator.objects.get(user=owner).secret_text)
+            with pytest.raises(CodeRefused, match="Your authenticator is suspended"):
+                authenticate(owner, right)
+            authenticate(owner, right, verified=False)
+        assert Entry.objects.get(kind=Kind.FACTOR_SUSPENDED).params == {"user": "owner", "factor": "totp"}
+        (guessed, suspended) = Email.objects.order_by("pk").values_list("body", flat=True)
+        assert "entered 5 wrong security codes in a row for user owner" in guessed
+        assert "is suspended after 100 incorrect codes" in suspended
+        authenticate(owner, owner.spare_codes[0])
+        Authenticator.pending(owner).confirm(replacing=True)
+        authenticate(owner, code(Authenticator.objects.get(user=owner).secret_text))
+
+    def test_failures_at_the_log_on_keep_no_verified_owner_from_anything(self, owner: Enrolled, mine: Client) -> None:
+        """Somebody who knows the password tries codes; the owner, who is logged on, deletes a key meanwhile."""
+        key = ApiKey.objects.issue(owner, uuid.uuid4())[0]
+        thief = Client()
+        thief.post("/login/", {"username": "owner", "password": PASSWORD})
+        answers = [thief.post("/login/verify/", {"otp_token": "000000"}).status_code for _ in range(3)]
+        assert answers == [422, 429, 429]
+        right = code(Authenticator.objects.get(user=owner).secret_text)
+        assert mine.post(f"/api-keys/{key.pk}/delete/", {"otp_token": right}).status_code == 302
+
+    def test_guesses_do_not_slow_down_recovery_codes(self, owner: Enrolled, codes: Iterator[str]) -> None:
+        for _ in range(5):
+            with pytest.raises(CodeRefused, match=whole(NONE_OF_YOURS)):
+                authenticate(owner, "a" * 24)
+        authenticate(owner, next(codes))
 
     def test_a_throttled_authenticator_leaves_the_recovery_codes(self, owner: Enrolled, codes: Iterator[str]) -> None:
         with pytest.raises(CodeRefused):

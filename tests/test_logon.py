@@ -229,6 +229,6 @@ def test_a_log_on_that_fails_at_its_end_is_not_in_the_ledger(owner: Enrolled, co
     with connection.execute_wrapper(fail):
         assert browser.post("/login/verify/", {"otp_token": next(codes)}).status_code == 503
     connection.needs_rollback = False
-    assert not Entry.objects.filter(kind=Kind.LOGGED_ON).exists()
+    assert not Entry.objects.filter(kind=Kind.LOGGED_ON_UNFAMILIAR).exists()
     assert browser.post("/login/verify/", {"otp_token": next(codes)}).status_code == 302
-    assert Entry.objects.filter(kind=Kind.LOGGED_ON).count() == 1
+    assert Entry.objects.filter(kind=Kind.LOGGED_ON_UNFAMILIAR).count() == 1

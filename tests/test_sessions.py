@@ -6,6 +6,7 @@ import pytest
 import time_machine
 from django.contrib.auth.password_validation import password_validators_help_texts
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
 from pytest_django import Settings
 
@@ -13,8 +14,9 @@ from console.factors.models import Authenticator
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
+from console.operators import invite, lift_lockout
 from console.rate_limits import Tally
-from console.sessions.store import Session
+from console.sessions.store import Session, digest_of, stored_key
 from tests.support import filling, html
 from tests.support.person import PASSWORD, code
 from tests.support.world import Enrolled, verified_client
@@ -73,7 +75,30 @@ class TestTheirEnd:
         seen.append(browser.cookies["sessionid"].value)
         browser.post("/login/verify/", {"otp_token": next(codes)})
         seen.append(browser.cookies["sessionid"].value)
-        assert len(set(seen)) == 2 and [*Session.objects.values_list("session_key", flat=True)] == seen[1:]
+        assert len(set(seen)) == 2 and [*Session.objects.values_list("session_key", flat=True)] == [digest_of(seen[1])]
+
+
+def test_a_copied_database_logs_nobody_on(codes: Iterator[str]) -> None:
+    """Whatever of a session's row is sent as its cookie."""
+    browser = log_on(codes)
+    row = Session.objects.values().get()
+    for value in (row["session_key"], row["session_key"][:32], row["session_data"]):
+        thief = Client()
+        thief.cookies["sessionid"] = value
+        assert not logged_on(thief)
+    assert logged_on(browser)
+
+
+def test_no_row_of_any_table_has_what_opens_something(codes: Iterator[str], owner: Enrolled) -> None:
+    browser = log_on(codes)
+    link = invite(User.objects.create(username="newcomer", password="!"))
+    bearers = [browser.cookies["sessionid"].value, link.rstrip("/").rpartition("/")[2], *codes, PASSWORD]
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f'SELECT * FROM "{table}"')
+            for row in cursor.fetchall():
+                text = " ".join(str(bytes(cell) if isinstance(cell, memoryview) else cell) for cell in row)
+                assert not [bearer for bearer in bearers if bearer in text or bearer.replace("-", "") in text], table
 
 
 class TestTheirPage:
@@ -83,12 +108,11 @@ class TestTheirPage:
         page = browser.get("/security/sessions/").content.decode()
         for shown in ("Firefox", "192.0.2.1", "Chromium", "2001:db8::1", "This session"):
             assert shown in page
-        keys = Session.objects.values_list("session_key", flat=True)
-        assert not any(key in page for key in keys)
+        assert browser.cookies["sessionid"].value not in page
 
     def test_a_chosen_one_ends(self, codes: Iterator[str]) -> None:
         mine, other, third = (log_on(codes) for _ in range(3))
-        name = Session.objects.get(session_key=other.session.session_key).name
+        name = Session.objects.get(session_key=stored_key(other.session)).name
         assert mine.post("/security/sessions/", {"session": name, "otp_token": "000000"}).status_code == 422
         nothing = mine.post("/security/sessions/", {"otp_token": next(codes)})
         assert nothing.status_code == 422 and "Select the sessions to end." in nothing.content.decode()
@@ -105,7 +129,7 @@ class TestTheirPage:
         assert [len(page) for page in shown] == [50, 50, 1, 1]
         assert all("This session" in html.text(page, "#sessions") for page in pages)
         assert [link["href"] for link in html.select(pages[1], ".pages a")] == ["?page=1", "?page=3"]
-        name = Session.objects.get(session_key=old.session.session_key).name
+        name = Session.objects.get(session_key=stored_key(old.session)).name
         assert name in shown[0]
         data = {"session": [name, *shown[2]], "otp_token": next(codes)}
         assert mine.post("/security/sessions/?page=3", data).status_code == 302
@@ -179,6 +203,32 @@ class TestPasswords:
             assert answer.status_code == 422 and "The password is incorrect." in answer.content.decode()
         assert browser.post("/security/password/", data).status_code == 429
         assert User.objects.get(pk=owner.pk).check_password(PASSWORD)
+
+    def test_strangers_at_the_log_on_keep_no_verified_owner_from_changing_it(
+        self, codes: Iterator[str], owner: Enrolled, settings: Settings
+    ) -> None:
+        """From the owner's own IP address, and from many others."""
+        settings.GUESSES_PER_ACCOUNT = 20
+        browser = log_on(codes)
+        for address in ("127.0.0.1", *(f"192.0.2.{n}" for n in range(20))):
+            for _ in range(11 if address == "127.0.0.1" else 1):
+                Client(REMOTE_ADDR=address).post("/login/", {"username": "owner", "password": "wrong"})
+        assert Client().post("/login/", {"username": "owner", "password": PASSWORD}).status_code == 429
+        for name in ("owner VERIFIED", "owner verified"):
+            for _ in range(11):
+                Client().post("/login/", {"username": name, "password": "wrong"})
+        data = {"password": PASSWORD, "new_password": "a quite different sentence", "otp_token": next(codes)}
+        assert browser.post("/security/password/", data).status_code == 302
+
+    def test_an_operator_lifts_both_locks(self, codes: Iterator[str], owner: Enrolled) -> None:
+        browser = log_on(codes)
+        data = {"password": "wrong", "new_password": "a quite different sentence", "otp_token": "000000"}
+        for _ in range(11):
+            answer = browser.post("/security/password/", data)
+        assert "Too many incorrect passwords" in answer.content.decode()
+        lift_lockout(owner)
+        right = data | {"password": PASSWORD, "otp_token": next(codes)}
+        assert browser.post("/security/password/", right).status_code == 302
 
     def test_guessing_it_in_a_session_is_limited_for_that_one_alone(
         self, codes: Iterator[str], settings: Settings

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     USED = "used"
     UNKNOWN_RECOVERY_CODE = "unknown-recovery-code"
     THROTTLED = "throttled"
+    SUSPENDED = "suspended"
     DAMAGED = "damaged"
     ENROLLED_ELSEWHERE = "enrolled-elsewhere"
     WRONG_PASSWORD = "wrong-password"
@@ -30,6 +31,10 @@ MESSAGES = {
         "Too many incorrect codes. Try again in %(seconds)s second.",
         "Too many incorrect codes. Try again in %(seconds)s seconds.",
         "seconds",
+    ),
+    Reason.SUSPENDED: _(
+        "Your authenticator is suspended after 100 incorrect codes in a row. Use a recovery code, and replace the "
+        "authenticator."
     ),
     Reason.DAMAGED: _(
         "Your authenticator cannot be checked: its stored data was modified outside the console. Use a recovery code, "

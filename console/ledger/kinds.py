@@ -6,16 +6,21 @@ from django.utils.translation import gettext_lazy as _
 
 class Kind(TextChoices):
     LOGGED_ON = "user.logged_on", _("Logged on")
+    LOGGED_ON_UNFAMILIAR = "user.logged_on_unfamiliar", _("Logged on with a new browser or network")
+    PASSWORD_ACCEPTED = "password.accepted", _("Right password without a security code")
     PASSWORD_REFUSED = "password.refused", _("Password refused")
     CODE_REFUSED = "code.refused", _("Security code refused")
+    CODES_GUESSED = "codes.guessed", _("Security codes guessed at")
     LOCKED_OUT = "user.locked_out", _("Log-on locked")
     PASSWORD_CHANGED = "password.changed", _("Password changed")
     EMAIL_CHANGED = "email.changed", _("Email changed")
     FACTOR_ADDED = "factor.added", _("Factor added")
     FACTOR_REMOVED = "factor.removed", _("Factor removed")
+    FACTOR_SUSPENDED = "factor.suspended", _("Factor suspended")
     FACTOR_DAMAGED = "factor.damaged", _("Factor damaged")
     RECOVERY_CODES_CREATED = "recovery_codes.created", _("Recovery codes created")
     SESSION_ENDED = "session.ended", _("Session ended")
+    SESSIONS_ENDED = "sessions.ended", _("All sessions ended")
     KEY_CREATED = "key.created", _("API key created")
     KEY_VIEWED = "key.viewed", _("API key viewed")
     KEY_DELETED = "key.deleted", _("API key deleted")
@@ -28,9 +33,11 @@ class Kind(TextChoices):
     INVITED = "user.invited", _("User invited")
     DISABLED = "user.disabled", _("User disabled")
     ENABLED = "user.enabled", _("User enabled")
+    OPERATOR_WITHDRAWN = "operator.withdrawn", _("Operator’s role withdrawn")
     LOCKOUT_LIFTED = "lockout.lifted", _("Lockout lifted")
     LIMITS_CHANGED = "limits.changed", _("Limits changed")
     CLOCK_SET_BACK = "clock.set_back", _("Clock set back")
+    MORE = "events.omitted", _("Events omitted")
 
     @property
     def stored(self) -> list[str]:

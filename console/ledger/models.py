@@ -5,7 +5,7 @@ from datetime import UTC
 from typing import Any
 
 from django.db import models
-from django.db.models import F
+from django.db.models import F, OuterRef, Subquery
 
 from console.accounts import User
 from console.ledger.chain import Row, csv_safe, params_text
@@ -80,3 +80,13 @@ class Entry(models.Model):
         at = f"{self.at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
         cells |= {"number": self.number, "format": self.format, "at": at, "params": params_text(self.params)}
         return {name: csv_safe(value) for name, value in cells.items()}
+
+
+def last_rows() -> Iterator[tuple[str, tuple[int, str]]]:
+    """For each account with a ledger its id, and the number and hash of its last row."""
+    last = Entry.objects.filter(account=OuterRef("pk")).order_by("-number")
+    accounts = User.objects.filter(account=None).annotate(
+        number=Subquery(last.values("number")[:1]), hash=Subquery(last.values("hash")[:1])
+    )
+    for pk, number, found in accounts.exclude(number=None).values_list("pk", "number", "hash").iterator():
+        yield str(pk), (number, bytes(found).hex())

@@ -3,6 +3,7 @@
 `record` belongs in the transaction of the change that it records: no change without its row, no row without its change.
 """
 
+import logging
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -10,11 +11,14 @@ from django.db import transaction
 from django.utils import timezone
 
 from console.accounts import User, lock
+from console.ledger.budget import BOUNDED, Budget
 from console.ledger.chain import FORMAT, START, row_hash
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.ledger.notices import notify
-from console.origin import Actor, current_origin
+from console.origin import Actor, ActorKind, Origin, acting, current_origin
+
+logger = logging.getLogger(__name__)
 
 
 class Key(Protocol):
@@ -26,14 +30,17 @@ class Key(Protocol):
 
 def record(
     kind: Kind, user: User, /, *, key: Key | None = None, actor: Actor | None = None, by_factor: str = "", **params: Any
-) -> Entry:
-    """Write what happened to `user`'s account, and email its owner where the kind calls for it.
+) -> None:
+    """Write what happened to `user`'s account, and email its owner where the kind calls for it. Of what others can
+    repeat at will (console.ledger.budget), some rows an hour are written, and the rest is counted.
 
     `by_factor` is the kind of factor that was used, where it is not the origin's. `params` are codes, names and
     numbers, never a sentence. Raises TransactionManagementError outside a transaction.
     """
     account, origin = lock(user.root), current_origin()
     actor = actor or origin.actor()
+    if kind in BOUNDED and not is_within_budget(account, kind):
+        return
     last = Entry.objects.filter(account=account).only("number", "hash").first()
     entry = Entry(
         account=account,
@@ -53,7 +60,9 @@ def record(
     entry.hash = row_hash(bytes(last.hash) if last else START, entry.row())
     entry.save(force_insert=True)
     notify(entry)
-    return entry
+    if actor.kind is not ActorKind.COMMAND:  # whose output is for whoever typed it
+        head = {"account": account.pk, "kind": kind, "number": entry.number, "hash": bytes(entry.hash).hex()}
+        transaction.on_commit(lambda: logger.info("recorded", extra={"fields": head}))
 
 
 def record_or_rehearse(kind: Kind, user: User | None, /, **words: Any) -> None:
@@ -65,3 +74,31 @@ def record_or_rehearse(kind: Kind, user: User | None, /, **words: Any) -> None:
             with transaction.atomic():
                 record(kind, user or somebody, **words)
                 transaction.set_rollback(user is None)
+
+
+def is_within_budget(account: User, kind: Kind) -> bool:
+    budget = Budget.of(account, kind)
+    if budget.is_over:
+        begin_anew(budget)
+    within = budget.spend()
+    budget.save()
+    return within
+
+
+def begin_anew(budget: Budget) -> None:
+    """Say how many events of the window that has ended were left out. Nobody in particular does."""
+    if omitted := budget.begin():
+        with acting(Origin(lambda: Actor(ActorKind.SYSTEM))):
+            record(Kind.MORE, budget.account, kind=budget.kind, more=omitted)
+
+
+def close_budgets() -> None:
+    """Say it of all windows that have ended, whether or not anything follows."""
+    for seen in Budget.objects.filter(more__gt=0):
+        if seen.is_over:
+            with transaction.atomic():
+                lock(seen.account)
+                budget = Budget.objects.get(pk=seen.pk)  # as it is now
+                if budget.is_over:
+                    begin_anew(budget)
+                    budget.save()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext_lazy
 
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
@@ -21,9 +22,12 @@ ACTORS = {
 
 # By kind and, where the row has one, its parameter `reason`.
 DETAILS = {
+    (Kind.LOGGED_ON_UNFAMILIAR, "network"): _("From a network that the user has not used in the last 90 days."),
+    (Kind.LOGGED_ON_UNFAMILIAR, "browser"): _("With a browser that the user has not used in the last 90 days."),
     (Kind.CODE_REFUSED, "wrong"): _("The code was incorrect."),
     (Kind.CODE_REFUSED, "used"): _("The code had been used before."),
     (Kind.CODE_REFUSED, "unknown-recovery-code"): _("The recovery code was incorrect or had already been used."),
+    (Kind.CODES_GUESSED, ""): _("%(count)s in a row, for user %(user)s."),
     (Kind.LOCKED_OUT, "address"): _("Too many incorrect passwords from one network."),
     (Kind.LOCKED_OUT, "unfamiliar"): _("Too many incorrect passwords from unfamiliar networks."),
     (Kind.LOCKED_OUT, "device"): _("Too many incorrect passwords in a browser that the user had logged on with."),
@@ -35,9 +39,11 @@ DETAILS = {
     (Kind.FACTOR_ADDED, ""): _("%(factor)s of user %(user)s."),
     (Kind.FACTOR_REMOVED, ""): _("%(factor)s of user %(user)s."),
     (Kind.FACTOR_REMOVED, "reset"): _("All factors of user %(user)s, reset by an operator."),
+    (Kind.FACTOR_SUSPENDED, ""): _("%(factor)s of user %(user)s, after 100 incorrect codes in a row."),
     (Kind.FACTOR_DAMAGED, ""): _("The stored %(factor)s of user %(user)s was modified outside the console."),
     (Kind.RECOVERY_CODES_CREATED, ""): _("User: %(user)s."),
     (Kind.SESSION_ENDED, ""): _("Session of user %(user)s from %(address)s."),
+    (Kind.SESSIONS_ENDED, ""): _("Of user %(user)s: %(count)s."),
     (Kind.KEY_LEAKED, "reported"): _("According to the report, it was found at %(url)s."),
     (Kind.KEY_LEAKED, "signed"): _("According to a report with a verified signature, it was found at %(url)s."),
     (Kind.KEY_DAMAGED, ""): _("The stored key was modified outside the console."),
@@ -48,12 +54,19 @@ DETAILS = {
     (Kind.CREATION_REFUSED, "account_disabled"): _("The account was disabled."),
     (Kind.ACCESS_REFUSED, ""): _("Only the root account can do this."),
     (Kind.USER_CREATED, ""): _("User %(user)s."),
+    (Kind.USER_CREATED, "earlier"): _("User %(user)s, before this ledger began."),
     (Kind.RENAMED, ""): _("From %(earlier)s to %(user)s."),
     (Kind.INVITED, ""): _("User %(user)s."),
     (Kind.DISABLED, ""): _("User %(user)s."),
     (Kind.ENABLED, ""): _("User %(user)s."),
+    (Kind.OPERATOR_WITHDRAWN, ""): _("User %(user)s."),
     (Kind.LOCKOUT_LIFTED, ""): _("User %(user)s."),
     (Kind.CLOCK_SET_BACK, ""): _("The server’s clock was ahead by about %(minutes)s min when the last code was used."),
+    (Kind.MORE, ""): ngettext_lazy(
+        "%(more)s more event of this kind within an hour: %(kind)s.",
+        "%(more)s more events of this kind within an hour: %(kind)s.",
+        "more",
+    ),
     (Kind.LIMITS_CHANGED, ""): _("Active keys: %(max_active_keys)s. Keys created per day: %(max_keys_a_day)s."),
 }
 
@@ -72,12 +85,14 @@ def detail(entry: Entry) -> str:
     if entry.format == 1:
         return entry.detail
     kind, params = Kind(entry.kind), shown(entry.params)
-    return str(DETAILS.get((kind, params.get("reason", "")), "")) % params
+    return str(DETAILS.get((kind, params.get("reason", "")), "") % params)
 
 
 def shown(params: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as a sentence takes them."""
     shown = {name: "–" if value is None else value for name, value in params.items()}
+    if "kind" in shown:
+        shown["kind"] = Kind(shown["kind"]).label
     if "factor" in shown:
         shown["factor"] = factor_name(shown["factor"])
     return shown

@@ -4,7 +4,7 @@ import django.utils.timezone
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("console", "0010_ledger_indexes"),
+        ("console", "0015_every_ledger_has_a_row"),
     ]
 
     operations = [

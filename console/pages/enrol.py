@@ -23,6 +23,7 @@ from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.pages.secured import authenticated
 from console.pages.verify import verify_session
+from console.sessions.store import stored_key
 from console.vault import VaultError
 
 ENROLLING_SESSION_KEY = "enrolling"  # the id of the authenticator that this session is about to confirm
@@ -87,7 +88,7 @@ class Enrol(View):
         if self.replacing and (not current.is_valid() or authenticated(request, current) is None):
             return self.page(form, current, current.status)
         try:
-            codes = self.pending.confirm(replacing=self.replacing, session=request.session.session_key)
+            codes = self.pending.confirm(replacing=self.replacing, session=stored_key(request.session))
         except CodeRefused as refused:
             form.add_error("otp_token", str(refused))
             return self.page(form, current, refused.status)

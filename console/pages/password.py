@@ -19,6 +19,7 @@ from console.factors.forms import ReauthenticationForm
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.pages.secured import SecuredView
+from console.sessions.store import stored_key
 
 
 class NewPasswordForm(forms.Form):
@@ -61,7 +62,7 @@ class Password(SecuredView):
             user.set_password(form.cleaned_data["new_password"])
             user.must_change_password = False
             user.save(update_fields=["password", "must_change_password"])
-            user.sessions.exclude(session_key=session.session_key).delete()
+            user.sessions.exclude(session_key=stored_key(session)).delete()
         update_session_auth_hash(self.request, user)
         messages.success(self.request, _("Your password has been changed. All your other sessions have ended."))
         response = redirect("console:security")

@@ -37,7 +37,8 @@ def authenticated(request: HttpRequest, form: SecurityForm) -> Factor | None:
     try:
         if isinstance(form, ReauthenticationForm):
             check_password(request, form.cleaned_data["password"])
-        return authenticate(user_of(request), form.cleaned_data["otp_token"])
+        user = user_of(request)
+        return authenticate(user, form.cleaned_data["otp_token"], verified=user.is_verified())
     except AuthenticationRefused as refused:
         form.add_error(refused.field, str(refused))
         form.status = refused.status

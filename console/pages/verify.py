@@ -14,13 +14,17 @@ from console.factors.models import Authenticator, Factor
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.pages.secured import SecuredView
+from console.security import what_is_new
 
 
 def verify_session(request: HttpRequest, factor: Factor) -> None:
     """Mark the session as verified by a factor. It gets a new session key, as after the password."""
     with transaction.atomic():
         if not user_of(request).is_verified():
-            record(Kind.LOGGED_ON, user_of(request), by_factor=factor.kind)
+            if new := what_is_new(user_of(request)):
+                record(Kind.LOGGED_ON_UNFAMILIAR, user_of(request), by_factor=factor.kind, reason=new)
+            else:
+                record(Kind.LOGGED_ON, user_of(request), by_factor=factor.kind)
         request.session.cycle_key()
         django_otp.login(request, factor)
         request.session.save()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from console.ledger.kinds import Kind
+from console.sessions.store import stored_key
 from tests.support.person import PASSWORD, code
 from tests.support.world import World
 
@@ -46,7 +47,7 @@ def change_email(world: World) -> Any:
 
 
 def end_session(world: World) -> Any:
-    names = [session.name for session in world.owner.sessions.filter(session_key=world.second.session.session_key)]
+    names = [session.name for session in world.owner.sessions.filter(session_key=stored_key(world.second.session))]
     return world.browser.post("/security/sessions/", {"session": names, "otp_token": world.code})
 
 

@@ -5,26 +5,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from console.accounts import User
+from console.ledger import heads
 from console.ledger.chain import BrokenChain, Verified, verify
 from console.ledger.models import Entry
-from console.ledger.verify import hash_value, verify_file
+from console.ledger.verify import HEAD_HELP, hash_value, verify_file
 
 
 class Command(BaseCommand):
     help = (
         "Verifies that no row of the ledger was changed, moved, or removed: for every account in the database, or for "
         "one in an unfiltered export (which python -m console.ledger.verify does without an installation). "
-        "Store the last hash that it prints elsewhere: with --head, it proves later that no row was cut off the end."
+        "That no row was cut off the end is proved by what is kept elsewhere: a file of signed heads (required "
+        "where LEDGER_HEADS_FILE is set), or the hash in an email or a line of the log."
     )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        file, key = settings.LEDGER_HEADS_FILE, settings.LEDGER_HEADS_KEY.with_suffix(".pub")
         parser.add_argument("file", nargs="?", type=Path, help="a CSV export of the Activity page")
         parser.add_argument("--account", help="verify only this account")
-        parser.add_argument("--head", type=hash_value, help="an earlier last hash, which must still be in the ledger")
+        parser.add_argument("--head", type=hash_value, action="append", default=[], help=HEAD_HELP)
+        parser.add_argument("--heads", type=Path, default=file, help="a copy of the file that LEDGER_HEADS_FILE names")
+        parser.add_argument("--public-key", type=Path, default=key, help="a copy of the key that verifies it")
 
     def handle(self, *args: Any, **options: Any) -> None:
         file, head = options["file"], options["head"]
@@ -32,6 +38,7 @@ class Command(BaseCommand):
             self.verify(str(file), lambda: verify_file(file, head))
             return
         accounts = [*User.objects.filter(account=None).order_by("username")]
+        kept = self.kept(options["heads"], options["public_key"], accounts) if options["heads"] else {}
         if options["account"]:
             named = User.objects.named(options["account"])
             accounts = [account for account in accounts if account == named]
@@ -40,8 +47,19 @@ class Command(BaseCommand):
         if head and len(accounts) > 1:
             raise CommandError("--head needs --account: each account has a chain of its own.")
         for account in accounts:
-            entries = Entry.objects.filter(account=account)
-            self.verify(f"account {account}", lambda entries=entries: verify(entries.rows(), head))  # type: ignore[misc]
+            rows, hashes = Entry.objects.filter(account=account).rows(), {*head, *kept.get(str(account.pk), ())}
+            self.verify(f"account {account}", lambda rows=rows, hashes=hashes: verify(rows, hashes))  # type: ignore[misc]
+
+    def kept(self, file: Path, key: Path, accounts: list[User]) -> dict[str, set[bytes]]:
+        """The hashes in a file of signed heads, by account."""
+        try:
+            found = heads.read_file(file, heads.public_key(key))
+        except (BrokenChain, OSError, ValueError) as error:
+            raise CommandError(f"{file}: {error}") from error
+        self.stdout.write(f"{file}: {found.lines} lines, the last of {found.at}")
+        if missing := found.kept.keys() - {str(account.pk) for account in accounts}:
+            raise CommandError(f"{file}: accounts that are no longer in the database: {', '.join(sorted(missing))}")
+        return found.kept
 
     def verify(self, name: str, verification: Callable[[], Verified]) -> None:
         try:
