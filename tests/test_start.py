@@ -104,7 +104,7 @@ def test_when_a_server_dies_all_end(tmp_path: Path) -> None:
         ("root-console-1", "This password is little more than your name or words of this site."),
     ],
 )
-def test_a_weak_given_password_ends_the_start_before_anything_is_written(
+def test_a_weak_given_password_ends_the_start_and_nothing_is_left_behind(
     tmp_path: Path, password: str, why: str
 ) -> None:
     ended = run("-m", "console.start", **Server(tmp_path / "data", CONSOLE_ROOT_PASSWORD=password).environment)

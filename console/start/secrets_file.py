@@ -2,8 +2,6 @@
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from console.vault import new_key
@@ -13,22 +11,12 @@ def new_secrets() -> dict[str, str]:
     return {"SECRET_KEY": secrets.token_urlsafe(48), "VAULT_KEYS": new_key(), "DIGEST_KEYS": new_key()}
 
 
-@contextmanager
-def assumed(file: Path, made: dict[str, str]) -> Iterator[None]:
-    """Within the block, the environment has what the file will have once it is written."""
-    missing = {} if file.exists() else {name: value for name, value in made.items() if not os.environ.get(name)}
-    os.environ.update(missing)
-    try:
-        yield
-    finally:
-        for name in missing:
-            del os.environ[name]
-
-
-def write(file: Path, made: dict[str, str]) -> None:
-    """Where there is none yet: whole or not at all, readable by its owner alone."""
-    if not file.exists():
-        write_atomically(file, "".join(f"{name}={value}\n" for name, value in made.items()))
+def write(file: Path, made: dict[str, str]) -> bool:
+    """Where there is none yet: whole or not at all, readable by its owner alone. Whether it was written."""
+    if file.exists():
+        return False
+    write_atomically(file, "".join(f"{name}={value}\n" for name, value in made.items()))
+    return True
 
 
 def write_atomically(file: Path, text: str) -> None:
