@@ -21,6 +21,7 @@ from pytest_django import Settings
 
 from console import schema
 from console.models import User
+from console.start import secrets_file
 from tests.support import html
 from tests.support.person import PASSWORD, Person, code, fields, wait_for
 from tests.support.servers import ROOT, Server, database_address, running
@@ -113,6 +114,16 @@ def test_a_weak_given_password_ends_the_start_and_nothing_is_left_behind(
     assert line.startswith("CONSOLE_ROOT_PASSWORD: ") and why in line and password not in line
     assert line.endswith("Set another, or none to have one generated.")
     assert [file.name for file in (tmp_path / "data").iterdir()] == ["lock"]
+
+
+@pytest.mark.once
+def test_nor_is_anything_taken_away(tmp_path: Path) -> None:
+    secrets = tmp_path / "data" / "secrets.env"
+    secrets.parent.mkdir(mode=0o700)
+    assert secrets_file.write(secrets, secrets_file.new_secrets())
+    before = secrets.read_text()
+    ended = run("-m", "console.start", **Server(tmp_path / "data", CONSOLE_ROOT_PASSWORD="fourteen signs").environment)
+    assert ended.returncode == 1 and secrets.read_text() == before
 
 
 @pytest.mark.once
