@@ -1,7 +1,6 @@
 """Every table of this app, for Django to find."""
 
 from apikeys.keys.models import ApiKey
-from apikeys.leaks.models import LeakReport
 from apikeys.usage.models import FoldedFile, Usage
 
-__all__ = ["ApiKey", "FoldedFile", "LeakReport", "Usage"]
+__all__ = ["ApiKey", "FoldedFile", "Usage"]

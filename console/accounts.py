@@ -32,7 +32,7 @@ class Users(UserManager[U]):
         the oldest."""
         if "\0" in name:  # an error in PostgreSQL
             return None
-        found = self.filter(Q(username=name) | Q(folded_name=folded(name)))
+        found = self.filter(Q(username=name) | Q(folded_name=folded(name))).select_related("account")
         return min(found, key=lambda user: user.username != name, default=None)
 
     def get_by_natural_key(self, username: str | None) -> U:
@@ -61,7 +61,10 @@ class User(AbstractUser):
         help_text=_("The root account that this RAM user belongs to. Leave empty to create a root account."),
     )
 
+    # The password was printed where others may have read it: until it is changed, no other page opens (console.access).
+    must_change_password = models.BooleanField(default=False, editable=False)
     invited_at = models.DateTimeField(null=True, editable=False)  # by the invitation link that is valid
+
     # This account's own limits; NULL means the installation's.
     max_active_keys = models.PositiveSmallIntegerField(_("maximum active keys"), null=True, blank=True)
     max_keys_a_day = models.PositiveSmallIntegerField(_("maximum keys created per day"), null=True, blank=True)

@@ -27,6 +27,7 @@ from console.operators import (
     withdraw_role,
 )
 from console.operators_admin import OperatorsAdmin
+from console.outbox import Email
 
 admin.site.unregister(Group)
 
@@ -140,3 +141,14 @@ class UserAdmin(OperatorsAdmin):
             act(user)
         message = ngettext("%(count)s user changed.", "%(count)s users changed.", len(chosen))
         self.message_user(request, message % {"count": len(chosen)}, messages.SUCCESS)
+
+
+@admin.register(Email)
+class EmailAdmin(OperatorsAdmin):
+    """Email that the mail server has not accepted. Its text is for its recipient only."""
+
+    list_display = fields = ("to", "subject", "created_at", "attempts", "given_up_at", "error")
+    list_display_links = None
+    list_select_related = ()
+    ordering = ("-created_at",)
+    actions = None

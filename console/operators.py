@@ -2,7 +2,6 @@
 
 import secrets
 
-from axes.models import AccessAttempt
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
@@ -10,21 +9,23 @@ from django.dispatch import Signal
 from django.urls import reverse
 from django.utils import timezone
 
+from console import rate_limits
 from console.accounts import User, fold_names, folded, invitation_tokens, lock
 from console.factors.models import Authenticator, RecoveryCodes, delete_in_order
 from console.ledger.kinds import Kind
 from console.ledger.record import record
-from console.security import counted_names
 from console.sessions.store import Session
 
 activity_changed = Signal()  # `user` was enabled or disabled; sent within the transaction of the change
 stopping = Signal()  # asks what stops if `accounts` are disabled; receivers return sentences
 
 
-def create_root(name: str, password: str = "", *, operator: bool = False, email: str = "") -> str:
-    """Create the root account `name` and return its password, a random one where none is given. Raises
-    ValidationError."""
-    user = User(username=name, email=email, is_staff=operator, is_superuser=operator)
+def create_root(
+    name: str, password: str = "", *, operator: bool = False, email: str = "", printed: bool = False
+) -> str:
+    """Create the root account `name` and return its password, a random one if none is given. A password that gets
+    `printed` must be changed at the first log-on. Raises ValidationError."""
+    user = User(username=name, email=email, is_staff=operator, is_superuser=operator, must_change_password=printed)
     password = password or secrets.token_urlsafe(18)
     user.set_password(password)
     user.full_clean()
@@ -116,6 +117,6 @@ def lift_lockout(user: User) -> None:
     """Allow passwords to be tried again at once. Codes are not: only a right one, or a new factor, ends their wait."""
     with transaction.atomic():
         lock(user.root)
-        lifted = AccessAttempt.objects.filter(username__in=counted_names(user.username)).delete()[0]
+        lifted = rate_limits.forget(folded(user.username))
         if lifted:
             record(Kind.LOCKOUT_LIFTED, user, user=user.username)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -45,7 +45,7 @@ class OperatorsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     form = SecuredModelForm
     list_per_page = 50
-    list_select_related = ("account",)
+    list_select_related: ClassVar[tuple[str, ...]] = ("account",)
     show_full_result_count = False  # beside a search: it counts the whole table
 
     def has_module_permission(self, request: HttpRequest) -> bool:

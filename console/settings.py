@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -51,7 +52,6 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "django_otp",
-    "axes",
     "csp",
     "console.apps.ConsoleConfig",
     "apikeys",
@@ -72,7 +72,6 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "console.access.AccessMiddleware",
-    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "console.urls"
@@ -125,7 +124,6 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "console.User"
 AUTHENTICATION_BACKENDS = [
-    "axes.backends.AxesStandaloneBackend",
     "console.security.PasswordBackend",
 ]
 AUTH_PASSWORD_VALIDATORS = [
@@ -142,21 +140,14 @@ LOGIN_URL = "console:logon"
 LOGIN_REDIRECT_URL = "apikeys:list"
 LOGOUT_REDIRECT_URL = "console:logon"
 
-# Lockouts apply to a user name and an IP address together, so that a stranger elsewhere locks nobody out.
-AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_FAILURE_LIMIT = 10
-GUESSES_PER_ACCOUNT = 100  # in the same time, from all addresses that the user has never logged on from
-AXES_COOLOFF_TIME = 0.25  # hours
-AXES_RESET_ON_SUCCESS = True
-AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_LOCKOUT_CALLABLE = "console.pages.logon.locked_out"
-AXES_CLIENT_IP_CALLABLE = "console.origin.client_address"
-AXES_USERNAME_CALLABLE = "console.security.counted_name_of"
-AXES_ENABLE_ADMIN = False
-AXES_SENSITIVE_PARAMETERS = ["username", "next", "csrfmiddlewaretoken", "new_password", "otp_token"]
-AXES_SENSITIVE_PARAMETERS += ["current-password", "current-otp_token"]
-AXES_DISABLE_ACCESS_LOG = True
-AXES_VERBOSE = False
+# How many wrong passwords are checked in 15 minutes (console.security).
+GUESSES_PER_NAME_AND_NETWORK = 10
+GUESSES_PER_NETWORK = 20  # for any user names, from an IPv4 address or the /64 of an IPv6 address
+GUESSES_PER_SITE = 60  # for any user names, from the /48 of an IPv6 address
+GUESSES_PER_ACCOUNT = 100  # from all networks that the user has not logged on from lately
+GUESSES_PER_DEVICE = 10  # from a browser that the user has logged on with
+GUESSES_PER_SESSION = 10  # for one's own password, while logged on
+FAMILIAR = timedelta(days=90)  # how long a network or a browser counts as one that the user logs on from
 
 SESSION_ENGINE = "console.sessions.store"
 SESSION_COOKIE_AGE = 15 * 60  # idle; the cookie itself ends with the browser
@@ -189,6 +180,9 @@ CONTENT_SECURITY_POLICY = {
         "base-uri": [NONE],
         "require-trusted-types-for": ["'script'"],
         "trusted-types": [NONE],
+        "report-uri": ["/csp-reports"],
+        # Browsers send to the endpoint that console.requests names over HTTPS alone, and then ignore report-uri.
+        "report-to": ["csp"] if HTTPS else None,
     }
 }
 

@@ -5,7 +5,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from apikeys.leaks import pages as leaks
-from console import health
+from console import csp_reports, health
 from console.access import Access, open_to
 from console.pages import activity, email, enrol, invitation, logon, password, security, sessions, verify
 
@@ -21,7 +21,7 @@ console = [
     path("security/", security.Security.as_view(), name="security"),
     path("security/authenticator/", open_to(Access.PASSWORD, enrol.Enrol.as_view()), name="authenticator"),
     path("security/recovery-codes/", security.NewRecoveryCodes.as_view(), name="recovery-codes"),
-    path("security/password/", password.Password.as_view(), name="password"),
+    path("security/password/", open_to(Access.NEW_PASSWORD, password.Password.as_view()), name="password"),
     path("security/email/", open_to(Access.ROOT, email.EmailPage.as_view()), name="email"),
     path("security/sessions/", sessions.Sessions.as_view(), name="sessions"),
     path("activity/", open_to(Access.ROOT, activity.Activity.as_view()), name="activity"),
@@ -42,6 +42,7 @@ urlpatterns = [
     path("", include((console, "console"))),
     path("api-keys/", include("apikeys.urls")),
     path("leaked-keys", open_to(Access.ANYONE, leaks.report)),
+    path("csp-reports", open_to(Access.ANYONE, csp_reports.report)),
     path("admin/", admin.site.urls),
     path("healthz", open_to(Access.ANYONE, health.healthz)),
     path("readyz", open_to(Access.ANYONE, health.readyz)),

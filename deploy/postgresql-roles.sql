@@ -25,6 +25,6 @@ GRANT SELECT, INSERT, DELETE ON apikeys_foldedfile TO api_key_meter;
 GRANT USAGE ON SCHEMA public TO api_key_housekeep;
 GRANT SELECT, UPDATE, DELETE ON console_email TO api_key_housekeep;
 GRANT SELECT (expire_date, seen_at), DELETE ON console_session TO api_key_housekeep;
-GRANT SELECT (attempt_time), UPDATE (attempt_time) ON axes_accessattempt TO api_key_housekeep;
+GRANT SELECT (since), DELETE ON console_tally TO api_key_housekeep;
 
 COMMIT;

@@ -11,6 +11,7 @@ from django.db import connection
 from django.test import Client
 
 from apikeys.models import ApiKey
+from console import health
 from console.factors.models import RecoveryCodes
 from console.models import User
 from tests.support.gates import Gate
@@ -43,6 +44,12 @@ def django_db_modify_db_settings() -> None:
     """A database for each process that runs tests: many do at once."""
     names = connection.settings_dict["TEST"]
     names["NAME"] = f"{names['NAME'] or 'test_console'}_{os.getpid()}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_known_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What /readyz found in the test before is not what it finds in this one."""
+    monkeypatch.setattr(health, "readiness", health.Readiness())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -161,16 +161,16 @@ class TestSqlite:
 
     def test_one_of_an_earlier_version_is_migrated(self, tmp_path: Path, restored: Server) -> None:
         *_, before, last = sorted(
-            str(name) for (name,) in restored.execute("SELECT name FROM django_migrations WHERE app = 'axes'")
+            str(name) for (name,) in restored.execute("SELECT name FROM django_migrations WHERE app = 'apikeys'")
         )
-        assert manage(restored, "migrate", "axes", before).returncode == 0
+        assert manage(restored, "migrate", "apikeys", before).returncode == 0
         made = manage(restored, "backup", tmp_path / "old")
         assert (
             made.returncode == 1
             and "The database does not match this version: migrations are not applied." in made.stderr
         )
         assert manage(restored, "restore", tmp_path / "old").returncode == 0
-        assert (last,) in restored.execute("SELECT name FROM django_migrations WHERE app = 'axes'")
+        assert (last,) in restored.execute("SELECT name FROM django_migrations WHERE app = 'apikeys'")
 
     def test_none_while_another_process_uses_the_file(self, backup: Backup, restored: Server) -> None:
         with closing(sqlite3.connect(self.file(restored))) as other:

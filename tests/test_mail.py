@@ -6,6 +6,8 @@ import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,10 @@ from tests.support.servers import ROOT, running
 from tests.support.world import Enrolled, World, verified_client
 
 pytestmark = pytest.mark.django_db
+
+
+def ago(**age: int) -> datetime:
+    return timezone.now() - timedelta(**age)
 
 
 class MailServer(socketserver.TCPServer):
@@ -185,6 +191,60 @@ def test_one_that_the_server_does_not_take_waits_and_holds_up_no_other(
     waiting = Email.objects.get()
     assert (waiting.subject, waiting.attempts) == ("first", 1) and waiting.due_at > timezone.now()
     assert server.taken == ["here@example.org"] and "The mail server rejected an email" in caplog.text
+
+
+class TestGivenUp:
+    @pytest.fixture(autouse=True)
+    def mail_server(self, settings: Settings) -> Iterator[None]:
+        with MailServer(("127.0.0.1", 0), MailSession) as server:
+            threading.Thread(target=server.serve_forever).start()
+            settings.EMAIL_BACKEND = "console.smtp.EmailBackend"
+            settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address[:2]
+            yield
+            server.shutdown()
+
+    def send(self, to: str, **age: int) -> None:
+        """One that was written so long ago, and is due."""
+        Email.objects.create(to=to, subject="API key viewed: owner", body="Text", created_at=ago(**age))
+        call_command("housekeep", "--once")
+
+    def test_one_that_the_server_does_not_take_for_days(self, caplog: pytest.LogCaptureFixture) -> None:
+        self.send("gone@example.org", days=4)
+        assert Email.objects.get().given_up_at is None and "which will be retried" in caplog.text
+        Email.objects.update(created_at=ago(days=5), due_at=ago(hours=1))
+        for _ in range(2):
+            call_command("housekeep", "--once")
+        email = Email.objects.get()
+        assert (email.attempts, email.body) == (2, "") and email.given_up_at
+        assert "550" in email.error and caplog.text.count("which was given up") == 1
+
+    def test_it_is_shown_to_the_owner_until_one_arrives(self, world: World) -> None:
+        def shown() -> bool:
+            return "could not be delivered to gone@example.org" in world.browser.get("/security/").content.decode()
+
+        User.objects.filter(pk=world.owner.pk).update(email="gone@example.org")
+        self.send("gone@example.org", days=5)
+        assert shown()
+        User.objects.filter(pk=world.owner.pk).update(email="here@example.org")
+        Email.objects.update(to="here@example.org")
+        self.send("here@example.org", days=0)
+        assert not shown() and not Email.objects.exists()
+
+    def test_it_is_shown_to_operators_without_what_it_says(self, world: World) -> None:
+        self.send("gone@example.org", days=5)
+        self.send("gone@example.org", days=0)
+        User.objects.filter(pk=world.owner.pk).update(is_staff=True)
+        page = world.browser.get("/admin/console/email/").content
+        assert len(html.select(page, "#result_list tbody tr")) == 2 and "550" in html.text(page, "#result_list")
+        assert "Text" not in html.text(page, "#result_list")
+        one = world.browser.get(f"/admin/console/email/{Email.objects.latest('pk').pk}/change/")
+        assert one.status_code == 200 and "Text" not in html.text(one.content, "#content")
+
+    def test_it_is_not_shown_forever(self) -> None:
+        self.send("gone@example.org", days=5)
+        Email.objects.update(given_up_at=ago(days=90))
+        call_command("housekeep", "--once")
+        assert not Email.objects.exists()
 
 
 class TlsSession(MailSession):

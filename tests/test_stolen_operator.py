@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from axes.models import AccessAttempt
 from django.apps import apps
 from django.contrib.admin.sites import site
 from django.db.models import Model
@@ -17,6 +16,7 @@ from apikeys.models import ApiKey, Usage
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
+from console.rate_limits import RateLimit, Tally, take
 from console.sessions.store import Session
 from tests.support import html
 from tests.support.world import Enrolled, Operator, enrolled, verified_client
@@ -38,7 +38,7 @@ def victim(db: None) -> Enrolled:
     ApiKey.objects.issue(user, "7" * 32)  # type: ignore[arg-type]
     verified_client(user)
     enrolled("member", account=user)
-    AccessAttempt.objects.create(username="victim", failures_since_start=10)
+    take([RateLimit("address", 10, subject="victim")])
     return user
 
 
@@ -111,7 +111,7 @@ def test_no_action_does(operator: Operator, victim: Enrolled) -> None:
 @pytest.mark.parametrize("code", ["000000", "a" * 24, "x", "\0"])
 def test_nor_with_a_wrong_code(operator: Operator, victim: Enrolled, code: str) -> None:
     thief = stolen(operator)
-    kept = [User, ApiKey, AccessAttempt]
+    kept = [User, ApiKey, Tally]
     others = [model for model in apps.get_models() if model not in kept]
     for address, action in actions():
         chosen, before = [row.pk for row in rows(action, victim)], everything(*others)

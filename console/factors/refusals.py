@@ -42,7 +42,7 @@ MESSAGES = {
     ),
     Reason.ENROLLED_ELSEWHERE: _("An authenticator was enrolled in another window. Log on with that one."),
     Reason.WRONG_PASSWORD: _("The password is incorrect."),
-    Reason.PASSWORD_LOCKED: _("Too many incorrect passwords for your user name. Try again in 15 minutes."),
+    Reason.PASSWORD_LOCKED: _("Too many incorrect passwords. Try again in 15 minutes."),
 }
 
 
@@ -67,6 +67,15 @@ class CodeRefused(AuthenticationRefused):
 
 class PasswordRefused(AuthenticationRefused):
     field = "password"
+
+
+class PasswordLocked(PasswordRefused):
+    """After wrong passwords, none is checked for some minutes."""
+
+    status = 429
+
+    def __init__(self) -> None:
+        super().__init__(Reason.PASSWORD_LOCKED)
 
 
 class CodeThrottled(CodeRefused):

@@ -47,7 +47,7 @@ NOTICES = {
         "The %(factor)s of user %(user)s cannot be checked: its stored data was modified outside the console."
     ),
     Kind.LOCKED_OUT: gettext_lazy(
-        "The log-on of user %(who)s is locked for 15 minutes after too many incorrect passwords."
+        "Too many incorrect passwords were entered for user %(who)s. More are refused for 15 minutes."
     ),
     Kind.LOCKOUT_LIFTED: gettext_lazy("An operator lifted the lockout of user %(user)s: passwords can be tried again."),
     Kind.PASSWORD_CHANGED: gettext_lazy("The password of user %(user)s was changed."),

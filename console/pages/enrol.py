@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.generic import View
 from qrcode.image.svg import SvgPathImage
 
+from console import devices
 from console.access import log_on_step, next_path, user_of
 from console.factors.authentication import is_totp
 from console.factors.forms import ReauthenticationForm, SecurityForm
@@ -93,7 +94,9 @@ class Enrol(View):
             return self.page(form, current, refused.status)
         del request.session[ENROLLING_SESSION_KEY]
         verify_session(request, self.pending)
-        return render(request, "console/recovery_codes.html", {"codes": codes, "next": next_path(request)})
+        response = render(request, "console/recovery_codes.html", {"codes": codes, "next": next_path(request)})
+        devices.remember(request, response, user_of(request))
+        return response
 
     def check(self, code: str) -> CodeRefused | None:
         return self.pending.spend(code) if is_totp(code) else CodeRefused(Reason.MALFORMED)

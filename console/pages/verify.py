@@ -7,6 +7,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 
+from console import devices
 from console.access import log_on_step, next_path, user_of
 from console.factors.forms import SecurityForm
 from console.factors.models import Authenticator, Factor
@@ -41,7 +42,9 @@ class Verify(SecuredView):
 
     def act(self, form: SecurityForm) -> HttpResponse:
         verify_session(self.request, self.factor)
-        return redirect(next_path(self.request))
+        response = redirect(next_path(self.request))
+        devices.remember(self.request, response, user_of(self.request))
+        return response
 
     def context(self) -> dict[str, Any]:
         return {"next": next_path(self.request)}

@@ -18,6 +18,7 @@ MODULES = [
     *("backup", "cookieflags", "crlf", "csp", "csrf", "exec", "file", "http_headers", "methods", "permanentxss"),
     *("redirect", "sql", "timesql", "xss"),
 ]
+LIMITS = False  # as from many addresses
 CRAWL_SECONDS, MODULE_SECONDS = 60, 10
 TIMEOUT = 3  # modules that look for delays ask for one of a second more
 PAGES = {  # that it has to have seen from within

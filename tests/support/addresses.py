@@ -25,5 +25,5 @@ def addresses(key_id: uuid.UUID | None = None) -> list[str]:
     ]
 
 
-OPEN = ["/", "/login/", "/logout/", "/healthz", "/readyz", "/leaked-keys", "/invitation/1/none/"]
+OPEN = ["/", "/login/", "/logout/", "/healthz", "/readyz", "/leaked-keys", "/csp-reports", "/invitation/1/none/"]
 PASSWORD_ONLY = ["/login/verify/", "/security/authenticator/"]

@@ -88,7 +88,9 @@ class Gateway:
         grpc_upstream: int = 0,
         console: int = 0,
         console_at: int = 0,
+        limits: bool = True,
     ) -> None:
+        """`limits`: those of requests and connections for each caller. A caller may name another address as its own."""
         self.folder, self.http_upstream = folder, http_upstream
         self.ports = {"HTTP": free_port(), "GRPC": free_port(), "console": console_at or free_port()}
         new_ports = {8080: self.ports["HTTP"], 8081: self.ports["GRPC"], 8443: self.ports["console"]}
@@ -99,6 +101,10 @@ class Gateway:
         self.authority.issue("console", "127.0.0.1")
         self.certificate = self.authority.file
         self.conf = adapted("nginx.conf", folder, new_ports)
+        real_ip = "set_real_ip_from 127.0.0.1; real_ip_header X-Real-IP;"
+        self.conf = self.conf.replace("\nhttp {\n", f"\nhttp {{\n{real_ip}\n")
+        if not limits:
+            self.conf = re.sub(r"^ +limit_(req|conn) .*", "", self.conf, flags=re.MULTILINE)
 
     @contextlib.contextmanager
     def serving(self) -> Iterator["Gateway"]:

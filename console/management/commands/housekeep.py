@@ -10,13 +10,14 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
+from console import rate_limits
 from console.background import repeat
 from console.ledger import heads
 from console.ledger.chain import BrokenChain
 from console.ledger.models import last_rows
 from console.ledger.record import close_budgets
-from console.outbox import send_due
-from console.security import correct_attempts, report_unfinished_log_ons
+from console.outbox import forget_given_up, send_due
+from console.security import report_unfinished_log_ons
 from console.sessions.store import SessionStore
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class Command(BaseCommand):
 def clean_up() -> None:
     report_unfinished_log_ons()
     SessionStore.clear_expired()
-    correct_attempts()
+    rate_limits.clean_up()
+    forget_given_up()
     close_budgets()
     if settings.LEDGER_HEADS_FILE:
         append_heads(settings.LEDGER_HEADS_FILE)
