@@ -103,7 +103,7 @@ class TestTheFile:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
             assert written.read_bytes() == before
 
-    @pytest.mark.parametrize("damage", ["heads", "key", "another kind of key", "folder"])
+    @pytest.mark.parametrize("damage", ["heads", "key", "another kind of key", "a key for all to read", "folder"])
     def test_what_cannot_be_written_holds_no_email_up(
         self, written: Path, settings: Settings, damage: str, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -116,6 +116,8 @@ class TestTheFile:
         elif damage == "another kind of key":
             pem = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
             settings.LEDGER_HEADS_KEY.write_bytes(rsa.generate_private_key(65537, 2048).private_bytes(*pem))
+        elif damage == "a key for all to read":
+            settings.LEDGER_HEADS_KEY.chmod(0o644)
         else:
             settings.LEDGER_HEADS_FILE = written / "heads"
         Email.queue("owner@example.org", "Subject", "Text")

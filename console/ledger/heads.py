@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from console.ledger.chain import BrokenChain
+from console.secret_files import exposed
 
 Head = tuple[int, str]  # the number and the hash of a ledger's last row
 
@@ -101,7 +102,7 @@ def add(file: Path, line: bytes) -> None:
 
 def signing_key(file: Path) -> Ed25519PrivateKey:
     """The private key in that file. Where there is none it is made, readable by its owner alone, with the public key
-    beside it."""
+    beside it. Raises OSError, and ValueError where it cannot be used."""
     if not file.exists():
         made = Ed25519PrivateKey.generate()
         private = made.private_bytes(
@@ -113,9 +114,11 @@ def signing_key(file: Path) -> Ed25519PrivateKey:
         file.with_suffix(".pub").write_bytes(public)
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600), "wb") as out:
             out.write(private)
+    if problem := exposed(file):
+        raise ValueError(problem)
     key = serialization.load_pem_private_key(file.read_bytes(), None)
     if not isinstance(key, Ed25519PrivateKey):
-        raise ValueError
+        raise ValueError(f"{file} is no Ed25519 private key in PEM")
     return key
 
 
