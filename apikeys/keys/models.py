@@ -33,6 +33,7 @@ class KeyDeleted(Exception):
 
 
 def ago(**time: int) -> datetime:
+    # unnoticed mutants (1): test_usage notices it, which `make mutants` does not run.
     return timezone.now() - timedelta(**time)
 
 
@@ -50,8 +51,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
     def with_last_call(self) -> "ApiKeyQuerySet":
         """With `last_call_at` and `last_call_from` of the last accepted call."""
+        # unnoticed mutants (3): Django finds a model in any case; test_usage, which is not run, notices the third.
         hours = apps.get_model("apikeys", "Usage")._default_manager.filter(key=OuterRef("pk"))
         last = hours.exclude(last_call_at=None).order_by("-hour")
+        # unnoticed mutants (1): SQLite takes the first row of a subquery; PostgreSQL refuses a second one.
         return self.annotate(**{name: Subquery(last.values(name)[:1]) for name in ("last_call_at", "last_call_from")})
 
     def last_deleted(self, count: int) -> "ApiKeyQuerySet":
@@ -227,6 +230,7 @@ class ApiKey(models.Model):
         """Deny the key from this commit on and drop its secret. `reason` is one of REVOCATIONS; `facts` are
         further parameters for the ledger. Raises KeyDeleted where the key is already deleted."""
         with transaction.atomic():
+            # unnoticed mutants (1): test_leaks notices it, which `make mutants` does not run.
             record(REVOCATIONS[reason], self.account, key=self, **(facts or {}))
             active = ApiKey.objects.active().filter(pk=self.pk)
             if not active.update(deleted_at=timezone.now(), sealed_secret=None):
