@@ -187,7 +187,8 @@ class Authenticator(Factor):
 
 
 class RecoveryCodes(Factor):
-    """Single-use codes, of which only the keyed digests are stored."""
+    """Single-use codes, of which only the keyed digests are stored, each with the version of its key: `2:5e0c…`. Those
+    of earlier releases have none."""
 
     kind = "recovery-code"
     digests = models.JSONField(default=list, editable=False)
@@ -211,7 +212,13 @@ class RecoveryCodes(Factor):
 
     @staticmethod
     def digests_of(user: User, code: str) -> list[str]:
-        return [d.hex() for d in settings.VAULT.digests(f"recovery-code:{user.pk}", code)]
+        """As they may be stored, the one to store first."""
+        digests = [digest.hex() for digest in settings.VAULT.digests(f"recovery-code:{user.pk}", code)]
+        return [*map("{}:{}".format, settings.VAULT.versions, digests), *digests]
+
+    def rests_on_older_keys(self) -> bool:
+        """Whether a code would no longer be recognised without the older versions of DIGEST_KEYS."""
+        return not all(digest.startswith(f"{settings.VAULT.versions[0]}:") for digest in self.digests)
 
     @property
     def left(self) -> int:
