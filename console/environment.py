@@ -7,16 +7,16 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from string import Template
-from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import TypeVar
+from urllib.parse import urlsplit
 
-from console import parsers, secret_files
-from console.parsers import Database, Mail
+from console import database_url, parsers
+from console.database_url import Database
+from console.parsers import Mail
 from console.proxies import TrustedProxies
+from console.reading import Reading, Variable
 from console.vault import MAX_DIGEST_KEYS
 
 T = TypeVar("T")
@@ -28,14 +28,6 @@ class ConfigurationError(Exception):
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
-
-
-@dataclass(frozen=True)
-class Variable:
-    name: str
-    parse: Callable[[str], Any]
-    default: str | None  # as text, in which $NAME is another variable's value; None where it has to be set
-    shown: Callable[[str], str]  # its value, in an error
 
 
 def plain(text: str) -> str:
@@ -73,10 +65,10 @@ class Environment:
     gate_max_connections: int = variable("GATE_MAX_CONNECTIONS", parsers.integer(1, 1_000_000), "4096")
     trusted_proxies: TrustedProxies = variable("TRUSTED_PROXIES", TrustedProxies.parse, "")
     database: Database = variable(
-        "DATABASE_URL", parsers.database, "sqlite:///$CONSOLE_DATA_DIR/console.sqlite3", url_without_password
+        "DATABASE_URL", database_url.parse, "sqlite:///$CONSOLE_DATA_DIR/console.sqlite3", url_without_password
     )
     gate_database: Database | None = variable(
-        "GATE_DATABASE_URL", parsers.optional(parsers.database), "", url_without_password
+        "GATE_DATABASE_URL", parsers.optional(database_url.parse), "", url_without_password
     )
     mail: Mail = variable("EMAIL_URL", parsers.mail, "dummymail://", url_without_password)
     mail_from: str = variable("EMAIL_FROM", parsers.sender, "console@localhost")
@@ -133,7 +125,7 @@ def read(
     are for a first start: they stand in for secrets.env where there is none, and the data folder has to be writable.
     Raises ConfigurationError with all that is wrong.
     """
-    reading = Reading({name: environ[name] for name in NAMES if environ.get(name)}, needs)
+    reading = Reading(VARIABLES, {name: environ[name] for name in NAMES if environ.get(name)}, needs)
     first, second, *others = VARIABLES
     reading.parse(first)
     reading.parse(second)
@@ -165,84 +157,3 @@ def read_or_exit(needs: Collection[str] = KEYS) -> Environment:
 def without_secrets(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """For another program, which gets its secrets in a file."""
     return {name: text for name, text in environ.items() if name not in SECRETS | {PASSWORD}}
-
-
-class Reading:
-    """What has been read so far, and what was wrong with it."""
-
-    def __init__(self, given: dict[str, str], needs: Collection[str] | None) -> None:
-        self.given, self.needs = given, needs
-        self.values: dict[str, Any] = {}  # by attribute
-        self.texts: dict[str, str] = {}  # the same by name, for defaults that rest on them
-        self.problems: list[str] = []
-        self.where_secrets_are = ""  # unknown while the data folder or the file is a problem itself
-
-    def parse(self, attribute: str) -> None:
-        one = VARIABLES[attribute]
-        unread = self.needs is not None and one.name not in self.needs
-        if one.default is None and (unread or one.name not in self.given):
-            self.values[attribute] = ""
-            if self.needs and not unread and self.where_secrets_are:
-                self.problems.append(f"{one.name}: Not set. {self.where_secrets_are}")
-            return
-        try:
-            default = one.default or ""
-            texts = {name: quote(text) for name, text in self.texts.items()} if "://" in default else self.texts
-            text = self.given.get(one.name) or Template(default).substitute(texts)
-            self.values[attribute] = one.parse(text)
-            self.texts[one.name] = str(self.values[attribute])
-        except KeyError:
-            pass  # the other variable's problem
-        except ValueError as error:
-            self.problems.append(f"{one.name}={one.shown(text)}: {error}")
-
-    def add_secrets(self, file: Path, new_secrets: Mapping[str, str] | None) -> None:
-        """From the file, what the environment does not set."""
-        try:
-            exposed, text = secret_files.exposed(file), file.read_text()
-        except FileNotFoundError:
-            if "SECRETS_FILE" in self.given and new_secrets is None:
-                self.problems.append(f"SECRETS_FILE={file}: There is no such file. Set the file with the secrets.")
-                return
-            self.where_secrets_are = f"Set it, or start once with `make run`, which makes it in {file}."
-            self.given = {**(new_secrets or {}), **self.given}
-            return
-        except (OSError, ValueError) as error:
-            self.problems.append(f"{file}: It cannot be read ({error}). Make it readable for the user of this program.")
-            return
-        self.where_secrets_are = f"Set it, or add it to {file}."
-        self.problems += filter(None, [exposed])
-        for number, line in enumerate(text.splitlines(), 1):
-            match = secret_files.LINE.fullmatch(line)
-            if not match:
-                self.problems.append(f"{file}, line {number}: Write NAME=value.")
-            elif match["name"] and match["name"] not in NAMES - {"CONSOLE_DATA_DIR", "SECRETS_FILE"}:
-                self.problems.append(f"{file}, line {number}: {match['name']} is set in the environment alone.")
-            elif match["value"]:
-                self.given.setdefault(match["name"], match["value"])
-
-    def check_writable(self, folder: Path) -> None:
-        place = next(place for place in (folder, *folder.parents) if os.path.exists(place))
-        if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
-            user = f"the user of this program ({os.geteuid()})"
-            self.problems.append(
-                f"CONSOLE_DATA_DIR={folder}: {place} is not writable for {user}. Set a folder that is."
-            )
-
-    def check_ports(self) -> None:
-        names: dict[int, str] = {}
-        for attribute in ("port", "gate_port", "gate_metrics_port"):
-            name, port = VARIABLES[attribute].name, self.values.get(attribute)
-            if port and names.setdefault(port, name) != name:
-                self.problems.append(f"{name}={port}: {names[port]} has the same value. Set two different ports.")
-
-    def databases(self) -> list[Database]:
-        found = (self.values.get("database"), self.values.get("gate_database"))
-        return [database for database in found if database]
-
-    def check_files(self) -> None:
-        """SQLite's: who reads them has the digest of every password."""
-        for database in self.databases():
-            for suffix in ("", "-wal", "-shm") if database.sqlite_file else ():
-                with suppress(OSError):
-                    self.problems += filter(None, [secret_files.exposed(Path(f"{database.sqlite_file}{suffix}"))])
