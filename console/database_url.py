@@ -16,7 +16,7 @@ VERIFY = (
 
 @dataclass(frozen=True)
 class Database:
-    """A file of SQLite, or libpq's parameters by their names."""
+    """A SQLite file, or libpq's parameters by name."""
 
     sqlite_file: Path | None = None
     postgres: dict[str, str] = field(default_factory=dict, repr=False)
@@ -43,7 +43,7 @@ def parse(text: str) -> Database:
     remedy = f"Set postgres://user:password@host:port/name. {ESCAPES}"
     try:
         found = {name: str(value) for name, value in conninfo_to_dict(text).items()}
-    except psycopg.Error:  # whose text has parts of the password
+    except psycopg.Error:  # its text may have parts of the password
         raise ValueError(remedy) from None
     name, host = found.get("dbname", ""), found.get("host", "")
     if name.startswith("/") and not host:  # postgres:////folder/of/the/socket/name

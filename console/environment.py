@@ -24,7 +24,7 @@ PASSWORD = "PGPASSWORD"  # libpq's; every process would have it in its environme
 
 
 class ConfigurationError(Exception):
-    """What cannot be used of the environment: a problem a line, each with what to set."""
+    """The problems with the environment, one per line, each with what to set."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -40,7 +40,7 @@ def hidden(text: str) -> str:
 
 
 def url_without_password(text: str) -> str:
-    """A URL that cannot be read may have its password anywhere."""
+    """A URL that cannot be parsed may have its password anywhere."""
     scheme, separator, rest = text.partition("://")
     if re.fullmatch(r"[\w.-]*", text) or scheme in ("http", "https") and "@" not in rest:
         return plain(text)
@@ -108,10 +108,10 @@ class Environment:
         return self.database.sqlite_file
 
 
-VARIABLES: dict[str, Variable] = {one.name: one.metadata["variable"] for one in fields(Environment) if one.metadata}
-NAMES = {one.name for one in VARIABLES.values()}
-SECRETS = {one.name for one in VARIABLES.values() if one.shown is not plain and one.name != "CONSOLE_URL"}
-KEYS = {one.name for one in VARIABLES.values() if one.default is None}  # which have to be set, for who needs them
+VARIABLES: dict[str, Variable] = {each.name: each.metadata["variable"] for each in fields(Environment) if each.metadata}
+NAMES = {each.name for each in VARIABLES.values()}
+SECRETS = {each.name for each in VARIABLES.values() if each.shown is not plain and each.name != "CONSOLE_URL"}
+KEYS = {each.name for each in VARIABLES.values() if each.default is None}  # which must be set, for who needs them
 
 
 def read(
@@ -121,9 +121,9 @@ def read(
 ) -> Environment:
     """The environment, completed by secrets.env and by the defaults; an empty variable counts as unset.
 
-    Of KEYS, those in `needs` have to be set, and the others are not read; with None, what is set is read. `new_secrets`
-    are for a first start: they stand in for secrets.env where there is none, and the data folder has to be writable.
-    Raises ConfigurationError with all that is wrong.
+    Of KEYS, those in `needs` must be set, and the others are not read; with None, those that are set are read.
+    `new_secrets` are for a first start: they stand in for secrets.env where there is none, and the data folder must be
+    writable. Raises ConfigurationError with every problem.
     """
     reading = Reading(VARIABLES, {name: environ[name] for name in NAMES if environ.get(name)}, needs)
     first, second, *others = VARIABLES

@@ -1,22 +1,22 @@
 """Signals at gunicorn's forks.
 
-A worker is forked with its master's handlers, which drop what it is told until it has its own: told to stop at that
-moment it would be waited for until graceful_timeout.
+A worker is forked with its master's handlers, which drop signals until it has its own: told to stop at that moment, it
+would run until graceful_timeout.
 """
 
 import os
 import signal
 from typing import Any
 
-TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 def hold_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, TO_STOP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
 def take_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, TO_STOP)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 os.register_at_fork(before=hold_signals, after_in_parent=take_signals)

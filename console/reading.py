@@ -17,63 +17,63 @@ from console.database_url import Database
 class Variable:
     name: str
     parse: Callable[[str], Any]
-    default: str | None  # as text, in which $NAME is another variable's value; None where it has to be set
+    default: str | None  # as text, in which $NAME is another variable's value; None where it must be set
     shown: Callable[[str], str]  # its value, in an error
 
 
 class Reading:
-    """What has been read so far, and what was wrong with it."""
+    """What has been read so far, and the problems with it."""
 
     def __init__(self, variables: Mapping[str, Variable], given: dict[str, str], needs: Collection[str] | None) -> None:
         self.variables, self.given, self.needs = variables, given, needs
         self.values: dict[str, Any] = {}  # by attribute
-        self.texts: dict[str, str] = {}  # the same by name, for defaults that rest on them
+        self.texts: dict[str, str] = {}  # the same by name, for defaults that refer to them
         self.problems: list[str] = []
-        self.where_secrets_are = ""  # unknown while the data folder or the file is a problem itself
+        self.set_secrets = ""  # how to; empty while the data folder or the file is itself a problem
 
     def parse(self, attribute: str) -> None:
-        one = self.variables[attribute]
-        if one.default is None and self.needs is not None and one.name not in self.needs:
-            self.given.pop(one.name, None)
-        if one.default is None and one.name not in self.given:
+        declared = self.variables[attribute]
+        if declared.default is None and self.needs is not None and declared.name not in self.needs:
+            self.given.pop(declared.name, None)
+        if declared.default is None and declared.name not in self.given:
             self.values[attribute] = ""
-            if self.needs and one.name in self.needs and self.where_secrets_are:
-                self.problems.append(f"{one.name}: Not set. {self.where_secrets_are}")
+            if self.needs and declared.name in self.needs and self.set_secrets:
+                self.problems.append(f"{declared.name}: Not set. {self.set_secrets}")
             return
         try:
-            default = one.default or ""
+            default = declared.default or ""
             texts = {name: quote(text) for name, text in self.texts.items()} if "://" in default else self.texts
-            text = self.given.get(one.name) or Template(default).substitute(texts)
-            self.values[attribute] = one.parse(text)
-            self.texts[one.name] = str(self.values[attribute])
+            text = self.given.get(declared.name) or Template(default).substitute(texts)
+            self.values[attribute] = declared.parse(text)
+            self.texts[declared.name] = str(self.values[attribute])
         except KeyError:
-            pass  # the other variable's problem
+            pass  # the problem is the other variable's
         except ValueError as error:
-            self.problems.append(f"{one.name}={one.shown(text)}: {error}")
+            self.problems.append(f"{declared.name}={declared.shown(text)}: {error}")
 
     def add_secrets(self, file: Path, new_secrets: Mapping[str, str] | None) -> None:
         """From the file, what the environment does not set."""
-        names = {one.name for one in self.variables.values()} - {"CONSOLE_DATA_DIR", "SECRETS_FILE"}
+        names = {each.name for each in self.variables.values()} - {"CONSOLE_DATA_DIR", "SECRETS_FILE"}
         try:
             exposed, text = secret_files.exposed(file), file.read_text()
         except FileNotFoundError:
             if "SECRETS_FILE" in self.given and new_secrets is None:
                 self.problems.append(f"SECRETS_FILE={file}: There is no such file. Set the file with the secrets.")
                 return
-            self.where_secrets_are = f"Set it, or start once with `make run`, which makes it in {file}."
+            self.set_secrets = f"Set it, or run `make run` once, which creates it in {file}."
             self.given = {**(new_secrets or {}), **self.given}
             return
         except (OSError, ValueError) as error:
-            self.problems.append(f"{file}: It cannot be read ({error}). Make it readable for the user of this program.")
+            self.problems.append(f"{file}: It cannot be read ({error}). Make it readable by the user of this program.")
             return
-        self.where_secrets_are = f"Set it, or add it to {file}."
+        self.set_secrets = f"Set it, or add it to {file}."
         self.problems += filter(None, [exposed])
         for number, line in enumerate(text.splitlines(), 1):
             match = secret_files.LINE.fullmatch(line)
             if not match:
                 self.problems.append(f"{file}, line {number}: Write NAME=value.")
             elif match["name"] and match["name"] not in names:
-                self.problems.append(f"{file}, line {number}: {match['name']} is set in the environment alone.")
+                self.problems.append(f"{file}, line {number}: {match['name']} can be set only in the environment.")
             elif match["value"]:
                 self.given.setdefault(match["name"], match["value"])
 
@@ -82,7 +82,7 @@ class Reading:
         if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
             user = f"the user of this program ({os.geteuid()})"
             self.problems.append(
-                f"CONSOLE_DATA_DIR={folder}: {place} is not writable for {user}. Set a folder that is."
+                f"CONSOLE_DATA_DIR={folder}: {place} is not writable by {user}. Set a writable folder."
             )
 
     def check_ports(self) -> None:

@@ -20,7 +20,7 @@ from tests.support.person import Person, fields
 from tests.support.servers import Server
 from tests.support.world import World, verified_client
 
-NOTHING, UNCERTAIN = "Nothing was changed.", "may or may not have been done"
+NOTHING, UNCERTAIN = "Nothing was changed.", "may or may not have been completed"
 WITHOUT_DATABASE = {"/", "/healthz"}
 
 

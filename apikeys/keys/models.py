@@ -1,4 +1,4 @@
-"""The keys."""
+"""The model of an API key: creating, viewing and revoking."""
 
 import uuid
 from collections.abc import Mapping
@@ -29,10 +29,11 @@ REVOCATIONS = {"deleted": Kind.KEY_DELETED, "leaked": Kind.KEY_LEAKED}
 
 
 class KeyDeleted(Exception):
-    """The key has been deleted meanwhile."""
+    """The key has already been deleted."""
 
 
 def ago(**time: int) -> datetime:
+    # unnoticed mutants (1): test_usage notices it, which `make mutants` does not run.
     return timezone.now() - timedelta(**time)
 
 
@@ -41,7 +42,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return self.filter(account=account)
 
     def active(self) -> "ApiKeyQuerySet":
-        """Those that take a place of the limit: all that are not deleted."""
+        """Those that count towards the limit: all that are not deleted."""
         return self.filter(deleted_at=None)
 
     def search(self, text: str) -> "ApiKeyQuerySet":
@@ -50,8 +51,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
     def with_last_call(self) -> "ApiKeyQuerySet":
         """With `last_call_at` and `last_call_from` of the last accepted call."""
+        # unnoticed mutants (3): Django finds a model in any case; test_usage, which is not run, notices the third.
         hours = apps.get_model("apikeys", "Usage")._default_manager.filter(key=OuterRef("pk"))
         last = hours.exclude(last_call_at=None).order_by("-hour")
+        # unnoticed mutants (1): SQLite takes the first row of a subquery; PostgreSQL refuses a second one.
         return self.annotate(**{name: Subquery(last.values(name)[:1]) for name in ("last_call_at", "last_call_from")})
 
     def last_deleted(self, count: int) -> "ApiKeyQuerySet":
@@ -108,7 +111,7 @@ class ApiKey(models.Model):
     request_id = models.UUIDField(editable=False)
     created_at = models.DateTimeField(editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
-    disabled_at = models.DateTimeField(null=True, editable=False)  # by its owner; it keeps its place of the limit
+    disabled_at = models.DateTimeField(null=True, editable=False)  # by its owner; it still counts towards the limit
     account_disabled = models.BooleanField(default=False, editable=False)  # while its account is
     expires_at = models.DateTimeField(null=True, editable=False)  # denied from this instant on
 
@@ -123,7 +126,7 @@ class ApiKey(models.Model):
             models.Index(fields=["account", "deleted_at", "created_at"], name="active_keys_of_account"),
             models.Index(fields=["created_at", "id"], name="keys_by_age"),  # the operators' list
             models.Index(fields=["hint"], name="keys_by_hint"),
-            # Everything that the gate asks for: it reads no row.
+            # All that the gate queries, so that it never reads a row.
             models.Index(
                 fields=["digest", "id", "account", "deleted_at", "disabled_at", "account_disabled", "expires_at"],
                 name="keys_for_the_gate",
@@ -162,13 +165,13 @@ class ApiKey(models.Model):
         return next((hour for hour in self.last_hours if hour.last_call_at), None)
 
     @property
-    def calls_of_a_day(self) -> int:
-        """Accepted in the last 24 hours, with all of the hour in which they begin: rather too many than too few."""
+    def calls_in_24_hours(self) -> int:
+        """Accepted calls of the last 24 hours, including the whole hour in which they begin."""
         return sum(hour.accepted for hour in self.last_hours if hour.hour > ago(hours=25))
 
     @property
     def callers(self) -> list[str]:
-        """IP addresses that it was called from in the last week, latest first: the last one of each hour."""
+        """IP addresses that the key was used from in the last week, latest first: the last one of each hour."""
         week = (hour.last_call_from for hour in self.last_hours if hour.hour > ago(days=7))
         return [*dict.fromkeys(filter(None, week))]
 
@@ -224,9 +227,10 @@ class ApiKey(models.Model):
         return secret
 
     def revoke(self, reason: str = "deleted", facts: Mapping[str, Any] | None = None) -> None:
-        """Deny the key from this commit on and drop its secret. `reason` is one of REVOCATIONS; `facts` are what the
-        ledger says of it besides. Raises KeyDeleted where that has been done."""
+        """Deny the key from this commit on and drop its secret. `reason` is one of REVOCATIONS; `facts` are
+        further parameters for the ledger. Raises KeyDeleted where the key is already deleted."""
         with transaction.atomic():
+            # unnoticed mutants (1): test_leaks notices it, which `make mutants` does not run.
             record(REVOCATIONS[reason], self.account, key=self, **(facts or {}))
             active = ApiKey.objects.active().filter(pk=self.pk)
             if not active.update(deleted_at=timezone.now(), sealed_secret=None):

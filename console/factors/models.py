@@ -32,7 +32,6 @@ RECOVERY_LENGTH = 24  # 120 bits: enough for a plain keyed hash (OWASP ASVS 6.5.
 def delete_in_order(factors: "models.QuerySet[Any]") -> int:
     """Delete them in the order in which a rotation locks them, so that the two never deadlock. How many there were."""
     list(factors.order_by("pk").select_for_update())
-    # unnoticed mutants (1): the tests of operators notice it, which `make mutants` does not run.
     return factors.delete()[0]
 
 
@@ -59,6 +58,7 @@ class Factor(TimestampMixin, ThrottlingMixin, Device):  # type: ignore[misc]
         """When the next code is accepted. django-otp doubles the wait without limit; here 15 minutes is the most, also
         after a failure that a wrong clock dated in the future."""
         allowed, why = self.verify_is_allowed()
+        # unnoticed mutants (1): the clock does not stop at that instant.
         if allowed or self.throttling_failure_timestamp > timezone.now() + MAX_THROTTLE:
             return None
         until: datetime = min(why["locked_until"], self.throttling_failure_timestamp + MAX_THROTTLE)
@@ -171,6 +171,7 @@ class Authenticator(Factor):
         reached = [step for step in self.spent_steps if step <= totp.t() + TOTP_TOLERANCE_STEPS]
         if len(self.spent_steps) >= SPENT_STEPS:
             reached.append(min(self.spent_steps))
+        # unnoticed mutants (2): they differ in the first minute of 1970.
         if totp.verify(int(code), TOTP_TOLERANCE_STEPS, max(reached, default=-1) + 1):
             self.spent_steps.append(totp.t())
             if len(self.spent_steps) > SPENT_STEPS:
@@ -181,6 +182,7 @@ class Authenticator(Factor):
         return CodeRefused(Reason.WRONG)
 
     def clock_set_back(self) -> timedelta:
+        # unnoticed mutants (1): the minutes that are recorded hardly depend on a part of a step.
         now = int(time.time()) // TOTP_STEP_SECONDS
         steps = self.spent_steps[-1] - now - TOTP_TOLERANCE_STEPS if self.spent_steps else 0
         return timedelta(seconds=max(0, steps * TOTP_STEP_SECONDS))

@@ -1,4 +1,4 @@
-"""Move everything that is stored to the newest vault keys."""
+"""Re-encrypt everything that is stored with the newest vault keys."""
 
 import sys
 from argparse import ArgumentParser
@@ -13,7 +13,7 @@ from apikeys.keys.models import ApiKey
 from console.factors.models import Authenticator, RecoveryCodes
 from console.ledger.kinds import Kind
 from console.ledger.record import record
-from console.start.secrets_file import write_whole
+from console.start.secrets_file import write_atomically
 from console.vault import MAX_DIGEST_KEYS, VaultError, new_key, parse_keys
 from console.vault_keys import VaultKey
 
@@ -37,7 +37,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if connection.vendor == "sqlite":  # unlike a page, a rotation can wait for the console and the gate's counts
+        if connection.vendor == "sqlite":  # unlike a page, a rotation can wait for other writers
             connection.cursor().execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         VaultKey.check_all()
         if options["add"]:
@@ -50,7 +50,7 @@ class Command(BaseCommand):
         self.recorded = 0
         self.damaged: list[Authenticator | ApiKey] = []
         moved = self.rotate_all(sealed)
-        if not self.damaged and self.rotate_all(sealed):  # what has been written meanwhile
+        if not self.damaged and self.rotate_all(sealed):  # rows that were written in the meantime
             raise CommandError(
                 "A console still writes with older keys. Restart every console with the new ones, then run this again."
             )
@@ -109,7 +109,7 @@ class Command(BaseCommand):
             self.show()
 
     def renew(self, row: Authenticator | ApiKey) -> bool:
-        """Whether it could be decrypted, and was changed."""
+        """Re-encrypt the row if necessary. Whether it was changed."""
         try:
             secret = settings.VAULT.open(row.place, bytes(row.sealed_secret or b""))
         except VaultError:
@@ -152,10 +152,12 @@ class Command(BaseCommand):
                 raise CommandError(f"{name} does not come from {file}. Add a version where it is set.")
             if name == "VAULT_KEYS" or len(parse_keys(name, lines[name])) < MAX_DIGEST_KEYS:
                 lines[name] = new_key(lines[name])
-        named = [(line.partition("=")[0], line) for line in text.splitlines()]
-        new = "".join(f"{name}={lines[name]}\n" if name in lines else f"{line}\n" for name, line in named)
+        changed = [
+            f"{name}={lines[name]}\n" if (name := line.partition("=")[0]) in lines else f"{line}\n"
+            for line in text.splitlines()
+        ]
         try:
-            write_whole(file, new)
+            write_atomically(file, "".join(changed))
         except OSError as error:
             raise CommandError(f"{file} cannot be written ({error}). Add a version where it comes from.") from error
         self.stdout.write(f"{file} has new versions. Back it up; restart the gates, then the consoles, then rotate.")

@@ -11,8 +11,8 @@ from console.management.backups import BackupError, restore
 
 class Command(BaseCommand):
     help = (
-        "Restores a file that `manage.py backup` wrote, migrates it to this version and verifies it. SQLite's file of "
-        "before stays beside it; with PostgreSQL, the database has to be empty. Stop everything before."
+        "Restores a backup written by `manage.py backup`, migrates it to this version and verifies it. The previous "
+        "SQLite file is kept beside it; a PostgreSQL database must be empty. Stop all programs first."
     )
     requires_system_checks: list[str] = []
 
@@ -25,4 +25,4 @@ class Command(BaseCommand):
         except BackupError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"Restored: {content}. Verified.")
-        self.stdout.write("Keys that were deleted after that are active again: delete them again.")
+        self.stdout.write("Keys that were deleted after the backup are active again. Delete them again.")
