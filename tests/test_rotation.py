@@ -235,6 +235,22 @@ class TestKeysAtTheStart:
         with pytest.raises(SystemExit, match="differs from the one that this database was written with"):
             gunicorn_conf.on_starting(None)
 
+    @pytest.mark.django_db(transaction=True)
+    def test_nor_does_the_gate_with_a_wrong_digest_key(self, tmp_path: Path) -> None:
+        VaultKey.check_all()
+        own = {"DIGEST_KEYS": new_key(), "DATABASE_URL": database_url(), "CONSOLE_DATA_DIR": str(tmp_path)}
+        command = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "-c",
+            "python:apikeys.gate.gunicorn_conf",
+            "apikeys.gate.main:gate",
+        ]
+        ended = subprocess.run(command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, timeout=60)
+        assert ended.returncode == 1
+        assert "Version 1 of DIGEST_KEYS differs from the one that this database was written with" in ended.stderr
+
     def test_a_lost_key_is_told(self, settings: Settings, both: dict[str, str]) -> None:
         VaultKey.check_all()
         use(settings, {"VAULT_KEYS": OLD[0], "DIGEST_KEYS": both["DIGEST_KEYS"].split(",")[1]})
