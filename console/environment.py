@@ -75,6 +75,7 @@ class Environment:
     )
     mail: Mail = variable("EMAIL_URL", parsers.mail, "dummymail://", url_without_password)
     mail_from: str = variable("EMAIL_FROM", parsers.sender, "console@localhost")
+    deleted_keys_file: Path = variable("DELETED_KEYS_FILE", parsers.file, "$CONSOLE_DATA_DIR/deleted-keys")
     leak_report_public_keys: Path | None = variable("LEAK_REPORT_PUBLIC_KEYS", parsers.public_keys_file, "")
     metering_seconds: float = variable("METERING_SECONDS", parsers.seconds(0.01, 3600), "5")
     time_zone: str = variable("TIME_ZONE", parsers.time_zone, "UTC")
@@ -168,10 +169,12 @@ class Reading:
             if self.where_secrets_are:
                 self.problems.append(f"{one.name}: Not set. {self.where_secrets_are}")
             return
+        default = one.default or ""
+        texts = {name: quote(text) for name, text in self.texts.items()} if "://" in default else self.texts
         try:
-            text = self.given.get(one.name) or Template(one.default or "").substitute(self.texts)
+            text = self.given.get(one.name) or Template(default).substitute(texts)
             self.values[attribute] = one.parse(text)
-            self.texts[one.name] = quote(str(self.values[attribute]))
+            self.texts[one.name] = str(self.values[attribute])
         except KeyError:
             pass  # the other variable's problem
         except ValueError as error:

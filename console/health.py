@@ -31,7 +31,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 def readyz(request: HttpRequest) -> HttpResponse:
     """The database can be reached and written and has the migrations of this version; 503 and the reason otherwise."""
     try:
-        problem = storage.file_problem() or schema.state() or storage.write_problem()
+        problem = storage.file_problem() or schema.state() or storage.write_problem() or storage.deletions_problem()
     except Error:
         problem = "the database cannot be reached"
     return HttpResponse(f"{problem or 'ok'}\n", content_type="text/plain", status=503 if problem else 200)

@@ -18,6 +18,7 @@ from console.security import counted_name
 from console.sessions.store import Session
 
 activity_changed = Signal()  # `user` was enabled or disabled; sent within the transaction of the change
+database_restored = Signal()  # from a backup: what was deleted since is deleted again, and receivers return how much
 
 
 def create_root(name: str, password: str = "", *, operator: bool = False, email: str = "") -> str:

@@ -74,6 +74,15 @@ def folder(text: str) -> Path:
     return path
 
 
+def file(text: str) -> Path:
+    """Relative to the project; it and its folder need not be there yet."""
+    path = (ROOT / text).resolve()
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder. Set the name of a file, which is made where there is none.")
+    folder(str(path.parent))
+    return path
+
+
 def secret_key(text: str) -> str:
     if len(text) < MIN_SECRET_KEY or len(set(text)) < 5:
         raise ValueError(f"Set at least {MIN_SECRET_KEY} random characters.")

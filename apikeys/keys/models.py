@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from django.apps import apps
@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from apikeys.keys.format import hint, new_secret
 from apikeys.keys.limits import CreationRefused, Quota, day_of, limit_or_default
 from apikeys.keys.status import Status, status_of
+from apikeys.keys.tombstones import Tombstone, note
 from console.accounts import User, lock
 from console.ledger.kinds import Kind
 from console.ledger.record import record
@@ -123,6 +124,7 @@ class ApiKey(models.Model):
             models.Index(fields=["account", "deleted_at", "created_at"], name="active_keys_of_account"),
             models.Index(fields=["created_at", "id"], name="keys_by_age"),  # the operators' list
             models.Index(fields=["hint"], name="keys_by_hint"),
+            models.Index(fields=["deleted_at"], name="keys_by_deletion", condition=Q(deleted_at__isnull=False)),
             # Everything that the gate asks for: it reads no row.
             models.Index(
                 fields=["digest", "id", "account", "deleted_at", "disabled_at", "account_disabled", "expires_at"],
@@ -224,13 +226,18 @@ class ApiKey(models.Model):
         return secret
 
     def revoke(self, reason: str = "deleted", facts: Mapping[str, Any] | None = None) -> None:
-        """Deny the key from this commit on and drop its secret. `reason` is one of REVOCATIONS; `facts` are what the
-        ledger says of it besides. Raises KeyDeleted where that has been done."""
+        """Deny the key from this commit on and drop its secret; once this returns, no change of the database makes it
+        active again. `reason` is one of REVOCATIONS; `facts` are what the ledger says of it besides. Raises KeyDeleted
+        where that has been done."""
+        now = timezone.now()
         with transaction.atomic():
             record(REVOCATIONS[reason], self.account, key=self, **(facts or {}))
             active = ApiKey.objects.active().filter(pk=self.pk)
-            if not active.update(deleted_at=timezone.now(), sealed_secret=None):
+            if not active.update(deleted_at=now, sealed_secret=None):
                 raise KeyDeleted
+            self.refresh_from_db(fields=["digest"])  # a rotation of the vault's keys may have renewed it
+            deleted = Tombstone(now, self.pk, bytes(self.digest))
+            transaction.on_commit(partial(note, settings.DELETED_KEYS_FILE, deleted))
 
 
 @receiver(activity_changed)

@@ -36,6 +36,10 @@ DETAILS = {
     (Kind.FACTOR_DAMAGED, ""): _("The stored %(factor)s of user %(user)s was modified outside the console."),
     (Kind.RECOVERY_CODES_CREATED, ""): _("Of user %(user)s."),
     (Kind.SESSION_ENDED, ""): _("Session of user %(user)s from %(address)s."),
+    (Kind.KEY_DELETED, "again"): _(
+        "It had been deleted before and was active again: the database was restored from a backup or modified outside "
+        "the console."
+    ),
     (Kind.KEY_LEAKED, "reported"): _("According to the report, it was found at %(url)s."),
     (Kind.KEY_LEAKED, "signed"): _("According to a report with a verified signature, it was found at %(url)s."),
     (Kind.KEY_DAMAGED, ""): _("The stored key was modified outside the console."),

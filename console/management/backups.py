@@ -18,6 +18,7 @@ from console import schema, sqlite_file
 from console.accounts import User
 from console.ledger.chain import BrokenChain, verify
 from console.ledger.models import Entry
+from console.operators import database_restored
 from console.start import StartError, lock
 from console.vault_keys import VaultKey
 
@@ -68,9 +69,9 @@ def dump_postgres(new: Path) -> None:
     run("pg_restore", f"--file={os.devnull}", str(new))  # reads all of it
 
 
-def restore(file: Path) -> str:
-    """In the place of the database, and say what is in it. Raises BackupError; then SQLite's file is as it was, and the
-    message says what is wrong with PostgreSQL's database."""
+def restore(file: Path) -> tuple[str, int]:
+    """In the place of the database, and say what is in it, and how many keys were deleted in it. Raises BackupError;
+    then SQLite's file is as it was, and the message says what is wrong with PostgreSQL's database."""
     with told():
         if not file.is_file():
             raise BackupError(f"There is no file {file}.")
@@ -78,7 +79,7 @@ def restore(file: Path) -> str:
         return restore_sqlite(file, settings.SQLITE_FILE) if settings.SQLITE_FILE else restore_postgres(file)
 
 
-def restore_sqlite(file: Path, place: Path) -> str:
+def restore_sqlite(file: Path, place: Path) -> tuple[str, int]:
     new = sqlite_file.beside(place)
     try:
         copy_sqlite(file, new)
@@ -91,7 +92,7 @@ def restore_sqlite(file: Path, place: Path) -> str:
     return found
 
 
-def restore_postgres(file: Path) -> str:
+def restore_postgres(file: Path) -> tuple[str, int]:
     if connection.introspection.table_names():
         raise BackupError("The database is not empty. Create an empty one, and set DATABASE_URL to it.")
     with conninfo() as database:
@@ -100,10 +101,11 @@ def restore_postgres(file: Path) -> str:
     return migrated_content()
 
 
-def migrated_content() -> str:
+def migrated_content() -> tuple[str, int]:
+    """What is in it, and how many keys were deleted in it, because they had been deleted since."""
     if schema.state() == schema.PENDING:
         call_command("migrate", verbosity=0)
-    return content()
+    return content(), sum(int(count or 0) for _, count in database_restored.send(None))
 
 
 def content() -> str:

@@ -186,6 +186,7 @@ class GateInProcess:
             database=Path(connection.settings_dict["NAME"]) if connection.vendor == "sqlite" else database_url(),
             digests=settings.VAULT.digests,
             trusted_proxies=TrustedProxies.parse(TRUSTED_PROXIES),
+            deleted_keys_file=folder / "deleted-keys",
             metering_dir=folder / "metering",
             metering_seconds=0.1,
             max_connections=100,
