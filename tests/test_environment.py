@@ -75,6 +75,8 @@ REFUSED = [
     ("EMAIL_FROM", "a@b\nBcc: x", r"EMAIL_FROM='a@b\nBcc: x'", "Set the email that mail comes from"),
     ("TRUSTED_PROXIES", "proxy", "", "'proxy' is no proxy. Set IP addresses, networks such as 10.0.0.0/8, or unix"),
     ("TRUSTED_PROXIES", "10.1.2.3/8", "", "'10.1.2.3/8' has host bits set. Set 10.0.0.0/8 for the whole network"),
+    ("DELETED_KEYS_FILE", "/dev", "", "/dev is a folder. Set the name of a file, which is made where there is none."),
+    ("DELETED_KEYS_FILE", "/dev/null/file", "", "/dev/null is no folder. Set a folder, or the name of one to be made."),
     ("LEAK_REPORT_PUBLIC_KEYS", "/nowhere", "", "It cannot be read (No such file or directory). Set a file with what"),
     ("LEAK_REPORT_PUBLIC_KEYS", "/dev/null", "", "It has no public keys for ECDSA on P-256. Set a file with what"),
     ("LEAK_REPORT_PUBLIC_KEYS", "pyproject.toml", "", "It has no public keys for ECDSA on P-256. Set a file with what"),
@@ -202,6 +204,7 @@ class TestTheDataFolder:
         folder = tmp_path / "100% mine? #1 $PORT"
         found = read(SECRETS | {"CONSOLE_DATA_DIR": str(folder)})
         assert found.sqlite_file == folder / "console.sqlite3" and found.metering_dir == folder / "metering"
+        assert found.deleted_keys_file == folder / "deleted-keys"
 
 
 class TestSecretsFile:

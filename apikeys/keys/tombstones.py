@@ -7,7 +7,6 @@ on every call. Why it is done this way: docs/decisions/0015-deleted-keys-outside
 import logging
 import os
 import re
-import time
 from binascii import unhexlify
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -19,7 +18,6 @@ logger = logging.getLogger(__name__)
 
 LINE = re.compile(rb"^\S{20} ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}) ([0-9a-f]{64})$", re.MULTILINE)
 PIECE = 1 << 20  # bytes that are read at once
-SAME_FILE_SECONDS = 0.05
 MISSING = "the file of deleted keys is missing"
 UNREADABLE = "the file of deleted keys cannot be read"
 LOST = "the file of deleted keys has lost some of its lines"
@@ -95,12 +93,12 @@ class Tombstones:
 
     def have(self, digests: list[bytes]) -> bool:
         """Whether any of them is of a deleted key, as the file is now."""
-        if self.file < 0 or os.lseek(self.file, 0, os.SEEK_END) != self.size or time.monotonic() >= self.same_until:
+        if self.file < 0 or os.lseek(self.file, 0, os.SEEK_END) != self.size:  # a third of what `fstat` takes
             self.look()
         return not self.known.isdisjoint(digests)
 
     def look(self) -> None:
-        """At the file that is at the path now, and at what it has more."""
+        """At the file that is at the path now, which may be another one, and at what it has more."""
         try:
             found = os.stat(self.path)
             if self.file < 0 or not os.path.samestat(found, os.fstat(self.file)):
@@ -113,7 +111,6 @@ class Tombstones:
             self.close()
             missing = isinstance(error, FileNotFoundError)
             self.problem = MISSING if missing else f"{UNREADABLE}: {error.strerror}"
-        self.same_until = time.monotonic() + SAME_FILE_SECONDS
 
     def begin(self) -> None:
         self.lost = set(self.known)

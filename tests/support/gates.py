@@ -21,6 +21,7 @@ from django.db import connection
 from apikeys.gate import app as gate
 from apikeys.gate import call
 from apikeys.gate.configuration import GateConfiguration
+from apikeys.keys.tombstones import append
 from apikeys.metering.fold import fold_all
 from apikeys.models import ApiKey, Usage
 from apikeys.usage.store import UsageStore
@@ -191,6 +192,7 @@ class GateInProcess:
             metering_seconds=0.1,
             max_connections=100,
         )
+        append(self.configuration.deleted_keys_file, [])
 
     def __enter__(self) -> Self:
         self.runner = asyncio.Runner()
