@@ -173,7 +173,12 @@ class TestTheFile:
 
     def test_several_write_at_once(self, tmp_path: Path) -> None:
         file, many = tmp_path / "file", some(200)
-        threads = [threading.Thread(target=lambda n=n: [append(file, [one]) for one in many[n::8]]) for n in range(8)]
+
+        def append_each(some: list[Tombstone]) -> None:
+            for one in some:
+                append(file, [one])
+
+        threads = [threading.Thread(target=append_each, args=[many[n::8]]) for n in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -33,6 +33,10 @@ class KeyDeleted(Exception):
     """The key has been deleted meanwhile."""
 
 
+class ShownOnce(Exception):
+    """Of the key, no copy is kept that can be opened."""
+
+
 def ago(**time: int) -> datetime:
     return timezone.now() - timedelta(**time)
 
@@ -81,9 +85,14 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             now=now,
         )
 
+    def delete_copies(self) -> int:
+        """Keep no copy of them that can be opened. How many there were. The account's lock is held."""
+        copied = self.active().exclude(sealed_secret=None).order_by("pk").select_for_update()
+        return self.filter(pk__in=[key.pk for key in copied.only("pk")]).update(sealed_secret=None)
+
     def issue(self, account: User, request_id: uuid.UUID) -> tuple["ApiKey", str]:
-        """A new key and its secret, which only View shows again. Raises CreationRefused at a limit, and where
-        `request_id` has created its key already."""
+        """A new key and its secret, which only View shows again, if anything. Raises CreationRefused at a limit, and
+        where `request_id` has created its key already."""
         secret = new_secret()
         key = self.model(account=account, request_id=request_id, hint=hint(secret))
         key.digest = settings.VAULT.digests("api-key", secret)[0]
@@ -105,7 +114,7 @@ class ApiKey(models.Model):
     account = models.ForeignKey(User, on_delete=models.PROTECT, related_name="api_keys")
     hint = models.CharField(max_length=16, editable=False)
     digest = models.BinaryField(unique=True, editable=False)
-    sealed_secret = models.BinaryField(null=True, editable=False)
+    sealed_secret = models.BinaryField(null=True, editable=False)  # the copy for View; none where it is shown once
     request_id = models.UUIDField(editable=False)
     created_at = models.DateTimeField(editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
@@ -134,9 +143,7 @@ class ApiKey(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["account", "request_id"], name="one_key_a_request"),
             models.CheckConstraint(
-                condition=Q(deleted_at=None, sealed_secret__isnull=False)
-                | Q(deleted_at__isnull=False, sealed_secret=None),
-                name="secret_only_while_active",
+                condition=Q(deleted_at=None) | Q(sealed_secret=None), name="secret_only_while_active"
             ),
         ]
 
@@ -188,8 +195,8 @@ class ApiKey(models.Model):
             raise CreationRefused("account_disabled")
         existing = ApiKey.objects.of(self.account).filter(request_id=self.request_id).first()
         if existing:
-            code = "request_used_key_deleted" if existing.deleted_at else "request_used"
-            raise CreationRefused(code, existing=existing.hint)
+            code = "request_used" if existing.sealed_secret else "request_used_shown_once"
+            raise CreationRefused("request_used_key_deleted" if existing.deleted_at else code, existing=existing.hint)
         if refusal := ApiKey.objects.quota(self.account).refusal:
             raise refusal
 
@@ -201,6 +208,8 @@ class ApiKey(models.Model):
         with transaction.atomic():
             self.account = lock(self.account)
             self.created_at = timezone.now()
+            if self.account.show_once:
+                self.sealed_secret = None
             self.clean_fields()
             self.clean()  # uniqueness and constraints are the database's
             # unnoticed mutants (2): a row with a new primary key is inserted with or without `force_insert`.
@@ -208,14 +217,16 @@ class ApiKey(models.Model):
             record(Kind.KEY_CREATED, self.account, key=self)
 
     def reveal(self) -> str:
-        """The secret. Raises KeyDeleted, or VaultError where the row was modified outside the console."""
+        """The secret. Raises KeyDeleted, ShownOnce, or VaultError where the row was modified outside the console."""
         try:
             with transaction.atomic():
                 record(Kind.KEY_VIEWED, self.account, key=self)
                 # unnoticed mutants (1): None reads the other columns too; they are not used.
                 self.refresh_from_db(fields=["deleted_at", "digest", "sealed_secret"])
-                if self.sealed_secret is None:
+                if self.deleted_at:
                     raise KeyDeleted
+                if self.sealed_secret is None:
+                    raise ShownOnce
                 secret = settings.VAULT.open(self.place, bytes(self.sealed_secret)).decode()
                 if bytes(self.digest) not in settings.VAULT.digests("api-key", secret):
                     raise VaultError(f"The digest of {self.place} belongs to another secret.")

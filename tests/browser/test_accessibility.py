@@ -67,6 +67,7 @@ def test_axe_finds_no_violation(context: BrowserContext) -> None:
         ("/security/sessions/", "Sessions"),
         ("/security/password/", "Change password"),
         ("/security/email/", "Change email"),
+        ("/security/show-once/", "Show API keys once"),
         ("/security/authenticator/", "Authenticator app"),
         ("/security/recovery-codes/", "Generate new recovery codes"),
         ("/nothing-here", "Page not found"),
