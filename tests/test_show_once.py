@@ -83,7 +83,11 @@ class TestTheChoice:
     ) -> None:
         deleted, foreign = (ApiKey.objects.issue(account, uuid.uuid4())[0] for account in (owner, other))
         deleted.revoke()
-        turn_on(mine, "delete")
+        page = turn_on(mine, "delete")
+        assert html.texts(page.content, "[role=status]") == [
+            "The copies of your existing API keys have been deleted.",
+            "API keys that you create from now on are shown once.",
+        ]
         assert recorded(owner) == [(Kind.SHOW_ONCE_ON, {}), (Kind.COPIES_DELETED, {"count": 1})]
         with pytest.raises(ShownOnce):
             made[0].reveal()

@@ -56,10 +56,11 @@ class ShowOnce(SecuredView):
                 record(Kind.SHOW_ONCE_ON, account)
                 account.show_once = True
                 account.save(update_fields=["show_once"])
-            if self.choice_form.cleaned_data["existing"] == "delete" and (
-                count := ApiKey.objects.of(account).delete_copies()
-            ):
+            delete = self.choice_form.cleaned_data["existing"] == "delete"
+            if count := ApiKey.objects.of(account).delete_copies() if delete else 0:
                 record(Kind.COPIES_DELETED, account, count=count)
+        if count:
+            messages.success(request, _("The copies of your existing API keys have been deleted."))
         messages.success(request, _("API keys that you create from now on are shown once."))
         return redirect("console:security")
 
