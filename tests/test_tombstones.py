@@ -127,7 +127,7 @@ class TestTheGate:
 @pytest.mark.once
 class TestTheFile:
     def test_a_line_names_time_key_and_digest_to_its_owner_alone(self, tmp_path: Path) -> None:
-        file, one = tmp_path / "new" / "deleted-keys", Tombstone(AT, uuid.UUID(int=7), bytes(range(32)))
+        file, one = tmp_path / "a" / "new" / "deleted-keys", Tombstone(AT, uuid.UUID(int=7), bytes(range(32)))
         append(file, [one])
         assert file.read_text() == f"2026-06-01T12:00:00Z {one.key_id} {one.digest.hex()}\n"
         assert file.stat().st_mode & 0o777 == 0o600 and file.parent.stat().st_mode & 0o777 == 0o700

@@ -246,7 +246,9 @@ class ApiKey(models.Model):
             active = ApiKey.objects.active().filter(pk=self.pk)
             if not active.update(deleted_at=now, sealed_secret=None):
                 raise KeyDeleted
-            self.refresh_from_db(fields=["digest"])  # a rotation of the vault's keys may have renewed it
+            # A rotation of the vault's keys may have renewed it.
+            # unnoticed mutants (1): None reads the other columns too; they are not used.
+            self.refresh_from_db(fields=["digest"])
             deleted = Tombstone(now, self.pk, bytes(self.digest))
             transaction.on_commit(partial(note, settings.DELETED_KEYS_FILE, deleted))
 

@@ -41,6 +41,7 @@ def append(path: Path, tombstones: Iterable[Tombstone]) -> None:
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         size = os.fstat(file).st_size
+        # unnoticed mutants (1): there is one byte more.
         if size and os.pread(file, 1, size - 1) != b"\n":  # a crash or a full disk left half a line
             lines = b"\n" + lines
         while lines:
@@ -48,6 +49,7 @@ def append(path: Path, tombstones: Iterable[Tombstone]) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+    # unnoticed mutants (1): only a power failure shows it.
     if not size:
         sync_folder(path.parent)
 
@@ -81,19 +83,21 @@ class Tombstones:
     """The digests in that file, followed while it grows. What was in it once is known for as long as this lives, also
     where the file is gone, cut or replaced since; `problem` says so in one line, without a path."""
 
+    problem: str
+    lost: set[bytes]  # those of the known that the file has no more
+    size: int  # of the file, when it was last read
+    taken: int  # bytes of it, up to the end of its last whole line
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.known: set[bytes] = set()
-        self.lost: set[bytes] = set()  # those of them that the file has no more
-        self.problem = ""
-        self.file = -1
-        self.size = 0  # of the file, when it was last read
-        self.taken = 0  # bytes of it, up to the end of its last whole line
+        self.file: int | None = None
         self.look()
 
     def have(self, digests: list[bytes]) -> bool:
         """Whether any of them is of a deleted key, as the file is now."""
-        if self.file < 0 or os.lseek(self.file, 0, os.SEEK_END) != self.size:  # a fourth of what `fstat` takes
+        # unnoticed mutants (1): the same, and slower. (An offset takes a fourth of what `fstat` does.)
+        if self.file is None or os.lseek(self.file, 0, os.SEEK_END) != self.size:
             self.look()
         return not self.known.isdisjoint(digests)
 
@@ -101,11 +105,11 @@ class Tombstones:
         """At the file that is at the path now, which may be another one, and at what it has more."""
         try:
             found = os.stat(self.path)
-            if self.file < 0 or not os.path.samestat(found, os.fstat(self.file)):
+            if self.file is None or not os.path.samestat(found, os.fstat(self.file)):
                 self.close()
                 self.file = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
                 self.begin()
-            self.read_on()
+            self.read_on(self.file)
             self.problem = LOST if self.lost else ""
         except OSError as error:
             self.close()
@@ -116,22 +120,25 @@ class Tombstones:
         self.lost = set(self.known)
         self.size = self.taken = 0
 
-    def read_on(self) -> None:
-        size = os.lseek(self.file, 0, os.SEEK_END)
+    def read_on(self, file: int) -> None:
+        size = os.lseek(file, 0, os.SEEK_END)
+        # unnoticed mutants (1): the same, and slower.
         if size < self.size:
             self.begin()
-        while piece := os.pread(self.file, PIECE, self.taken):
-            # Half a line at the end is read again once the rest is there; a piece without an end is no line of ours.
-            whole = piece[: piece.rfind(b"\n") + 1] or (piece if len(piece) == PIECE else b"")
-            if not whole:
-                break
-            new = {unhexlify(digest) for _, digest in LINE.findall(whole)}
+        while lines := self.more_lines(file):
+            new = {unhexlify(digest) for _, digest in LINE.findall(lines)}
             self.known |= new
             self.lost -= new
-            self.taken += len(whole)
+            self.taken += len(lines)
         self.size = size
 
+    def more_lines(self, file: int) -> bytes:
+        """Half a line at the end is left until the rest is there; a piece without an end is no line of ours."""
+        piece = os.pread(file, PIECE, self.taken)
+        # unnoticed mutants (1): the same, and slower.
+        return piece[: piece.rfind(b"\n") + 1] or (piece if len(piece) == PIECE else b"")
+
     def close(self) -> None:
-        if self.file >= 0:
+        if self.file is not None:
             os.close(self.file)
-            self.file = -1
+            self.file = None
