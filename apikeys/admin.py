@@ -1,4 +1,4 @@
-"""Keys as operators see them: their account, and a way to delete a leaked one."""
+"""The operators' list of keys, in which leaked ones can be deleted."""
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -26,7 +26,7 @@ class ApiKeyAdmin(OperatorsAdmin):
             return whole, False
         return super().get_search_results(request, queryset, text)
 
-    @admin.action(description=_("Delete as leaked: denied at once, the owner is notified"))
+    @admin.action(description=_("Delete as leaked (denies calls at once and notifies the owner)"))
     def delete_leaked(self, request: HttpRequest, chosen: QuerySet[ApiKey]) -> None:
         deleted = 0
         for key in chosen:

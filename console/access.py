@@ -1,4 +1,4 @@
-"""Who may open what: every URL is closed until its route says otherwise."""
+"""Access control: every URL is closed until its route opens it."""
 
 from collections.abc import Callable
 from enum import Enum
@@ -36,22 +36,22 @@ def open_to(access: Access, view: View) -> View:
 
 
 def user_of(request: HttpRequest) -> User:
-    """The user who is logged on, for a view that nobody reaches otherwise."""
+    """The logged-on user, for a view that requires one."""
     assert isinstance(request.user, User)
     return request.user
 
 
 def next_path(request: HttpRequest) -> str:
-    """Where to go after the log-on: `next` where it is a page of this site, else the list of keys."""
-    wanted = request.POST.get("next") or request.GET.get("next") or ""
-    safe = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
-    to_log_on = wanted.partition("?")[0] == reverse("console:logon")
-    return wanted if safe and not to_log_on else reverse("apikeys:list")
+    """Where to go after the log-on: `next` if it is a page of this site, otherwise the list of keys."""
+    target = request.POST.get("next") or request.GET.get("next") or ""
+    safe = url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure())
+    to_log_on = target.partition("?")[0] == reverse("console:logon")
+    return target if safe and not to_log_on else reverse("apikeys:list")
 
 
 def log_on_step(request: HttpRequest, after: str) -> HttpResponseRedirect:
-    """To the step of the log-on that is missing."""
-    # What was submitted is lost, and the step's page says so; only a page can be returned to.
+    """A redirect to the next step of the log-on."""
+    # A submitted form is lost, and the page says so: only a GET can be repeated after the log-on.
     query = {"next": after} if request.method in ("GET", "HEAD") else {"ended": "1"}
     if not request.user.is_authenticated:
         step = "console:logon"
@@ -70,15 +70,15 @@ def refuse_ram_user(request: HttpRequest) -> None:
             record(Kind.ACCESS_REFUSED, user)
     raise PermissionDenied(
         _(
-            "Only the root account can manage API keys and account settings. You are logged on as a RAM user: "
-            "ask the owner of the root account %(account)s."
+            "Only the root account can manage API keys and account settings. You are logged on as a RAM user. Contact "
+            "the owner of the root account %(account)s."
         )
         % {"account": user.root}
     )
 
 
 class AccessMiddleware:
-    """Knows the origin of each request, asks for the missing step of the log-on, and renders an empty 405."""
+    """Sets the origin of each request, redirects to the next step of the log-on, and renders the page of a 405."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

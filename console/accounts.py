@@ -1,4 +1,4 @@
-"""Who you are: root accounts and their RAM users."""
+"""Root accounts and their RAM users."""
 
 import unicodedata
 from collections.abc import Callable
@@ -18,7 +18,7 @@ U = TypeVar("U", bound="User")
 def folded(name: str) -> str:
     """`name` as user names are compared, whatever their case (Unicode Standard Annex #15, NFKC; full case folding).
 
-    Computed here: SQLite's LOWER() knows ASCII alone, and PostgreSQL's depends on the database's locale."""
+    Computed in Python: SQLite's LOWER() folds ASCII only, and PostgreSQL's depends on the database's locale."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
@@ -26,15 +26,15 @@ class Users(UserManager[U]):
     use_in_migrations = False
 
     def named(self, name: str) -> U | None:
-        """The user of that name in any case. Of twins (see fold_names) the one that is spelled exactly so, else the
-        oldest."""
-        if "\0" in name:  # which PostgreSQL fails on
+        """The user of that name, in any case. Of twins (see fold_names), the one with exactly this spelling, otherwise
+        the oldest."""
+        if "\0" in name:  # an error in PostgreSQL
             return None
         found = self.filter(Q(username=name) | Q(folded_name=folded(name)))
         return min(found, key=lambda user: user.username != name, default=None)
 
     def get_by_natural_key(self, username: str | None) -> U:
-        """What Django's log-on and commands look a user up by. Raises DoesNotExist."""
+        """How Django's log-on and commands look up a user. Raises DoesNotExist."""
         user = self.named(username or "")
         if user is None:
             raise self.model.DoesNotExist
@@ -59,7 +59,7 @@ class User(AbstractUser):
         help_text=_("The root account that this RAM user belongs to. Leave empty to create a root account."),
     )
 
-    # This account's own limits; NULL stands for the installation's.
+    # This account's own limits; NULL means the installation's.
     max_active_keys = models.PositiveSmallIntegerField(_("maximum active keys"), null=True, blank=True)
     max_keys_a_day = models.PositiveSmallIntegerField(_("maximum keys created per day"), null=True, blank=True)
 
@@ -99,7 +99,7 @@ class User(AbstractUser):
             raise ValidationError({"account": _("Choose a root account. A RAM user cannot have RAM users of its own.")})
 
     def clean_name(self) -> None:
-        """Raises ValidationError where another user has this name in whatever case."""
+        """Raises ValidationError where another user has this name, in any case."""
         others = User.objects.exclude(pk=self.pk).filter(folded_name=folded(self.username))
         if other := others.first():
             message = _("A user named %(name)s already exists. User names are not case-sensitive.")
@@ -107,8 +107,8 @@ class User(AbstractUser):
 
 
 def fold_names(users: "models.Manager[Any]") -> list[tuple[str, str]]:
-    """Give each user without a folded name its own, unless an older user has it. The pairs that are left, by their
-    names, the older user's first: twins, created by a version that told names apart by case."""
+    """Set the folded name of each user without one, unless an older user has it. Returns the pairs of twins, created by
+    a version with case-sensitive names, each as the older user's name and the younger's."""
     twins = []
     for user in users.filter(folded_name=None).order_by("pk"):
         name = folded(user.username)
@@ -120,6 +120,6 @@ def fold_names(users: "models.Manager[Any]") -> list[tuple[str, str]]:
 
 
 def lock(account: User) -> User:
-    """Lock the account's row until the transaction ends and return it as it is now. Whoever takes several locks takes
-    this one first."""
+    """Lock the account's row until the transaction ends, and return it as it is now. Always the first lock of
+    several."""
     return User.objects.select_for_update(no_key=True).get(pk=account.pk)

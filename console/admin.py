@@ -60,7 +60,7 @@ class OperatorsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         try:
             return super().response_action(request, queryset, *args)
         except (ValueError, OverflowError, ValidationError, DataError) as error:  # ids that no row can have
-            raise BadRequest("These rows do not exist.") from error
+            raise BadRequest("The selected items do not exist.") from error
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """No filter in the URL: it would answer questions about a password's hash, character by character."""
@@ -140,7 +140,7 @@ class UserAdmin(OperatorsAdmin):
             lift_lockout(user)
         self.message_user(request, _("Lockouts lifted."))
 
-    @admin.action(description=gettext_lazy("Disable: sessions, API keys and RAM users stop at once"))
+    @admin.action(description=gettext_lazy("Disable (ends sessions and denies API keys at once, RAM users included)"))
     def disable(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
         for user in self.others(request, chosen):
             set_active(user, False)
@@ -157,5 +157,7 @@ class UserAdmin(OperatorsAdmin):
             message = ngettext("%(count)s user changed.", "%(count)s users changed.", len(others))
             self.message_user(request, message % {"count": len(others)})
         else:
-            self.message_user(request, _("You cannot do this to yourself. Ask another operator."), messages.WARNING)
+            self.message_user(
+                request, _("You cannot apply this action to yourself. Ask another operator."), messages.WARNING
+            )
         return others

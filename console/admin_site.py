@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 ADMIN_CSP = {
     "script-src": [SELF],
     "style-src": [SELF],
-    "connect-src": [SELF],  # the search for an account, as one types
+    "connect-src": [SELF],  # the search for an account while typing
     "require-trusted-types-for": None,
     "trusted-types": None,
 }
@@ -37,5 +37,5 @@ class ConsoleAdminSite(admin.AdminSite):
         return LogOut.as_view()(request)
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """There is one log-on, the console's: whoever gets here has passed it, and is not an operator."""
-        raise PermissionDenied(_("This site is for operators, and you are not one. Ask an operator."))
+        """The only log-on is the console's. A user who is sent to this one has passed it, and is not an operator."""
+        raise PermissionDenied(_("Only operators can open this site. Contact your operator."))

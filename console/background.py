@@ -1,4 +1,4 @@
-"""Work that a process of its own repeats."""
+"""Work that a background process repeats."""
 
 import logging
 import signal
@@ -16,26 +16,25 @@ STOP_SECONDS = 8
 Work = Callable[[], object]
 
 
-def repeat(work: Work, seconds: float, failed: str, *beside: Work) -> None:
-    """Do `work` every so many seconds until SIGTERM or SIGINT, and then once more; each work of `beside` likewise in a
-    thread of its own, so that none holds up another. While the database cannot be used, `failed` is logged and the work
-    tried again."""
+def repeat(work: Work, seconds: float, failed: str, *others: Work) -> None:
+    """Do `work` every `seconds` until SIGTERM or SIGINT, and then once more; each of `others` likewise, in a thread of
+    its own, so that none delays another. While the database is unavailable, `failed` is logged and the work retried."""
     stop = threading.Event()
 
     def end(*args: object) -> None:
         stop.set()
-        signal.alarm(STOP_SECONDS)  # ends the process, whatever it waits for by then
+        signal.alarm(STOP_SECONDS)  # ends the process even if it still waits
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    with ThreadPoolExecutor(len(beside) or 1) as pool:
-        others = [pool.submit(keep_on, other, seconds, failed, stop) for other in beside]
-        keep_on(work, seconds, failed, stop)
-    for other in others:
-        other.result()  # raises what ended it
+    with ThreadPoolExecutor(len(others) or 1) as pool:
+        running = [pool.submit(repeat_until, other, seconds, failed, stop) for other in others]
+        repeat_until(work, seconds, failed, stop)
+    for future in running:
+        future.result()  # raises what ended it
 
 
-def keep_on(work: Work, seconds: float, failed: str, stop: threading.Event) -> None:
+def repeat_until(work: Work, seconds: float, failed: str, stop: threading.Event) -> None:
     try:
         stopped = False
         while not stopped:
@@ -45,6 +44,6 @@ def keep_on(work: Work, seconds: float, failed: str, stop: threading.Event) -> N
             except Error as error:
                 logger.warning("%s: %s", failed, error)
             finally:
-                connection.close()  # on a new one it is known soonest that a database does not answer
+                connection.close()  # a new connection shows soonest that the database does not answer
     finally:
-        stop.set()  # where one work fails, all end
+        stop.set()  # if one fails, all end

@@ -24,7 +24,7 @@ SECRETS_FILE = "secrets.env"  # in the data folder; `make run` makes it
 
 
 class ConfigurationError(Exception):
-    """What cannot be used of the environment: a problem a line, each with what to set."""
+    """The problems with the environment, one per line, each with what to set."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -34,7 +34,7 @@ class ConfigurationError(Exception):
 class Variable:
     name: str
     parse: Callable[[str], Any]
-    default: str | None  # as text, in which $NAME is another variable's value; None where it has to be set
+    default: str | None  # as text, in which $NAME is another variable's value; None where it must be set
     shown: Callable[[str], str]  # its value, in an error
 
 
@@ -48,7 +48,7 @@ def hidden(text: str) -> str:
 
 
 def url_without_password(text: str) -> str:
-    """A URL that cannot be read may have its password anywhere."""
+    """A URL that cannot be parsed may have its password anywhere."""
     scheme, separator, rest = text.partition("://")
     if re.fullmatch(r"[\w.-]*", text) or scheme in ("http", "https") and "@" not in rest:
         return plain(text)
@@ -117,16 +117,16 @@ class Environment:
         return make_conninfo("", **self.database.postgres)
 
 
-VARIABLES: dict[str, Variable] = {one.name: one.metadata["variable"] for one in fields(Environment)}
-NAMES = {one.name for one in VARIABLES.values()}
+VARIABLES: dict[str, Variable] = {each.name: each.metadata["variable"] for each in fields(Environment)}
+NAMES = {each.name for each in VARIABLES.values()}
 LINE = re.compile(r"\s*((export )?(?P<name>\w+)=(?P<quote>[\"']?)(?P<value>.*)(?P=quote)|#.*)?\s*")  # of secrets.env
 
 
 def read(environ: Mapping[str, str] = os.environ, new_secrets: Mapping[str, str] | None = None) -> Environment:
     """The environment, completed by secrets.env and by the defaults; an empty variable counts as unset.
 
-    `new_secrets` are for a first start: they stand in for secrets.env where there is none, and the data folder has to
-    be writable. Raises ConfigurationError with all that is wrong.
+    `new_secrets` are for a first start: they stand in for secrets.env where there is none, and the data folder must be
+    writable. Raises ConfigurationError with every problem.
     """
     reading = Reading({name: environ[name] for name in NAMES if environ.get(name)})
     first, *others = VARIABLES
@@ -154,53 +154,56 @@ def read_or_exit() -> Environment:
 
 
 class Reading:
-    """What has been read so far, and what was wrong with it."""
+    """What has been read so far, and the problems with it."""
 
     def __init__(self, given: dict[str, str]) -> None:
         self.given = given
         self.values: dict[str, Any] = {}  # by attribute
-        self.texts: dict[str, str] = {}  # the same by name, for defaults that rest on them
+        self.texts: dict[str, str] = {}  # the same by name, for defaults that refer to them
         self.problems: list[str] = []
-        self.where_secrets_are = ""  # unknown while the data folder or the file is a problem itself
+        self.set_secrets = ""  # how to; empty while the data folder or the file is itself a problem
 
     def parse(self, attribute: str) -> None:
-        one = VARIABLES[attribute]
-        if one.default is None and one.name not in self.given:
-            if self.where_secrets_are:
-                self.problems.append(f"{one.name}: Not set. {self.where_secrets_are}")
+        declared = VARIABLES[attribute]
+        name = declared.name
+        if declared.default is None and name not in self.given:
+            if self.set_secrets:
+                self.problems.append(f"{name}: Not set. {self.set_secrets}")
             return
-        default = one.default or ""
-        texts = {name: quote(text) for name, text in self.texts.items()} if "://" in default else self.texts
+        default = declared.default or ""
+        texts = {other: quote(text) for other, text in self.texts.items()} if "://" in default else self.texts
         try:
-            text = self.given.get(one.name) or Template(default).substitute(texts)
-            self.values[attribute] = one.parse(text)
-            self.texts[one.name] = str(self.values[attribute])
+            text = self.given.get(name) or Template(default).substitute(texts)
+            self.values[attribute] = declared.parse(text)
+            self.texts[name] = str(self.values[attribute])
         except KeyError:
-            pass  # the other variable's problem
+            pass  # the problem is the other variable's
         except ValueError as error:
-            self.problems.append(f"{one.name}={one.shown(text)}: {error}")
+            self.problems.append(f"{name}={declared.shown(text)}: {error}")
 
     def add_secrets(self, file: Path, new_secrets: Mapping[str, str]) -> None:
         """From the file, what the environment does not set."""
         try:
             mode, text = file.stat().st_mode, file.read_text()
         except FileNotFoundError:
-            self.where_secrets_are = f"Set it, or start once with `make run`, which makes it in {file}."
+            self.set_secrets = f"Set it, or run `make run` once, which creates it in {file}."
             self.given = {**new_secrets, **self.given}
             return
         except (OSError, ValueError) as error:
-            self.problems.append(f"{file}: It cannot be read ({error}). Make it readable for the user of this program.")
+            self.problems.append(f"{file}: It cannot be read ({error}). Make it readable by the user of this program.")
             return
-        self.where_secrets_are = f"Set it, or add it to {file}."
+        self.set_secrets = f"Set it, or add it to {file}."
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             chmod = f"chmod 600 {shlex.quote(str(file))}"
-            self.problems.append(f"{file}: Others than its owner may read or write it. Run {chmod}, and see who has.")
+            self.problems.append(
+                f"{file}: Other users can read or write it. Run {chmod}, and check whether anyone has."
+            )
         for number, line in enumerate(text.splitlines(), 1):
             match = LINE.fullmatch(line)
             if not match:
                 self.problems.append(f"{file}, line {number}: Write NAME=value.")
             elif match["name"] and match["name"] not in NAMES - {"CONSOLE_DATA_DIR"}:
-                self.problems.append(f"{file}, line {number}: {match['name']} is set in the environment alone.")
+                self.problems.append(f"{file}, line {number}: {match['name']} can be set only in the environment.")
             elif match["value"]:
                 self.given.setdefault(match["name"], match["value"])
 
@@ -209,5 +212,5 @@ class Reading:
         if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
             user = f"the user of this program ({os.geteuid()})"
             self.problems.append(
-                f"CONSOLE_DATA_DIR={folder}: {place} is not writable for {user}. Set a folder that is."
+                f"CONSOLE_DATA_DIR={folder}: {place} is not writable by {user}. Set a writable folder."
             )

@@ -1,4 +1,4 @@
-"""The pages of errors."""
+"""Error pages."""
 
 import sys
 
@@ -16,7 +16,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def plain_page(request: HttpRequest, status: int) -> HttpResponse:
-    """A page without the user's name, which would take a database."""
+    """A page without the user's name, which would need the database."""
     page = render_to_string(f"{status}.html", {"nonce": str(request.csp_nonce)})  # type: ignore[attr-defined]
     return HttpResponse(page, status=status)
 
@@ -26,7 +26,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Called while the exception is handled, whichever view, middleware or template it came from."""
+    """Django's handler500, called while the exception is handled."""
     if is_database_unavailable(sys.exception()):
         return database_unavailable(request)
     return plain_page(request, 500)

@@ -1,4 +1,4 @@
-"""gunicorn for the console's pages: a few slow requests in threads (a password takes a third of a second)."""
+"""gunicorn for the console: a few slow requests, in threads (checking a password takes a third of a second)."""
 
 import os
 import signal
@@ -13,10 +13,10 @@ threads = 8
 worker_connections = 900  # a process may have 1,024 files open, as systems are set up
 timeout = 60
 graceful_timeout = 8  # twice what the longest request may wait for the database
-keepalive = 75  # longer than the proxy's in front, which otherwise meets closed connections
+keepalive = 75  # longer than the proxy's, which would otherwise send requests to closed connections
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
-# Whose X-Forwarded-Proto is believed; a Unix socket's is in any case.
+# The peers whose X-Forwarded-Proto is trusted; that of a Unix socket always is.
 forwarded_allow_ips = ",".join(ENVIRONMENT.trusted_proxies.as_seen())
 logconfig_dict = logs.CONFIG
 TWINS = (
@@ -25,11 +25,11 @@ TWINS = (
 )
 
 
-STATEMENT_SECONDS = 3  # somebody waits for the page
+STATEMENT_SECONDS = 3  # a person waits for the page
 
 
 def on_starting(server: Any) -> None:
-    """Refuse to start with vault keys that are not this database's."""
+    """Refuse to start with vault keys that do not belong to this database."""
     import django
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
@@ -45,7 +45,7 @@ def on_starting(server: Any) -> None:
     try:
         VaultKey.check_all()
     except DatabaseError as error:
-        server.log.warning("The vault's keys are not checked, the database cannot be asked: %s", error)
+        server.log.warning("The vault keys were not checked: the database is unavailable: %s", error)
     except ImproperlyConfigured as error:
         raise SystemExit(str(error)) from error
     finally:
@@ -53,7 +53,7 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Report user names that differ in case alone."""
+    """Report user names that differ only in case."""
     from django.db import DatabaseError, connection
 
     from console.accounts import User, fold_names
@@ -62,24 +62,24 @@ def when_ready(server: Any) -> None:
         for names in fold_names(User.objects):
             server.log.warning(TWINS, *names)
     except DatabaseError as error:
-        server.log.warning("User names are not checked, the database cannot be asked: %s", error)
+        server.log.warning("User names were not checked: the database is unavailable: %s", error)
     finally:
         connection.close()
 
 
-TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 def hold_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, TO_STOP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
 def take_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, TO_STOP)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
-# A worker is forked with its master's handlers, which drop what it is told until it has its own: told to stop at that
-# moment it would be waited for until graceful_timeout.
+# A worker is forked with its master's handlers, which drop signals until it has its own: told to stop at that moment,
+# it would run until graceful_timeout.
 os.register_at_fork(before=hold_signals, after_in_parent=take_signals)
 
 

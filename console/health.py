@@ -1,4 +1,4 @@
-"""What a supervisor or a load balancer asks."""
+"""Liveness and readiness, for supervisors and load balancers."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from console.logs import PROBES
 
 
 def any_host(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Middleware: a probe asks by the address of a container or machine, which ALLOWED_HOSTS cannot list."""
+    """Middleware: a probe's Host is the IP address of a container or machine, which ALLOWED_HOSTS cannot list."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         if request.path in PROBES:

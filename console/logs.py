@@ -1,4 +1,4 @@
-"""Logs: a JSON object a line, on standard output, with the id of the request, and never with a key."""
+"""Logs: one JSON object per line on standard output, with the request's id and never with a secret."""
 
 import json
 import logging
@@ -6,9 +6,9 @@ import re
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
-SECRET = re.compile(r"sk-[0-9A-Za-z]{8,}")  # a key or a part of one, wherever it was put by mistake
+SECRET = re.compile(r"sk-[0-9A-Za-z]{8,}")  # an API key or a part of one, wherever it was put by mistake
 INVITATION = re.compile(r"(/invitation/\d+/)[^/\"\s]+")
-PROBES = {"/healthz", "/readyz"}  # asked every few seconds: an answer of 200 is not logged
+PROBES = {"/healthz", "/readyz"}  # requested every few seconds: 200 is not logged
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
@@ -29,7 +29,7 @@ class JsonFormatter(logging.Formatter):
             **getattr(record, "fields", {}),
         }
         if record.exc_info and not record.name.startswith("django.security."):  # those are clients' errors
-            unavailable = getattr(record, "status_code", 500) == 503  # its cause is no fault of the code
+            unavailable = getattr(record, "status_code", 500) == 503  # not a fault of the code
             line["error"] = str(record.exc_info[1]) if unavailable else self.formatException(record.exc_info)
         return INVITATION.sub(r"\1...", scrubbed(json.dumps(line)))
 

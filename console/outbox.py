@@ -1,5 +1,5 @@
-"""Email that waits in the database until a mail server has accepted it: a server that is down loses nothing and
-blocks nobody."""
+"""Email, queued in the database until a mail server has accepted it: a server that is down loses no email and delays no
+request."""
 
 import logging
 from datetime import timedelta
@@ -18,7 +18,7 @@ BATCH = 100
 
 
 class Email(models.Model):
-    """A message that waits to be sent."""
+    """A message to be sent."""
 
     to = models.EmailField(editable=False)
     subject = models.CharField(max_length=200, editable=False)
@@ -34,8 +34,8 @@ class Email(models.Model):
 
 
 def send_due() -> int:
-    """Send what is due and return how many were sent. A message that the server rejects waits, twice as long each time,
-    up to an hour."""
+    """Send the due messages, and return how many were sent. A message that the server rejects is retried, after twice
+    as long each time, up to an hour."""
     sent = 0
     now = timezone.now()
     due = Q(due_at__lte=now) | Q(due_at__gt=now + LONGEST_WAIT)  # the latter: dated by a clock that was ahead
@@ -49,10 +49,10 @@ def send_due() -> int:
         try:
             EmailMessage(email.subject, email.body, to=[email.to]).send()
         except (SMTPRecipientsRefused, SMTPResponseException, ValueError) as error:  # this message or its recipient
-            logger.warning("An email waits: the mail server rejected it: %s", error)
+            logger.warning("The mail server rejected an email, which will be retried: %s", error)
             continue
         except OSError as error:
-            logger.warning("Email waits: the mail server cannot be reached: %s", error)
+            logger.warning("Email will be retried: the mail server cannot be reached: %s", error)
             break
         email.delete()
         sent += 1

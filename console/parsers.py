@@ -1,5 +1,5 @@
-"""What the values of environment variables mean. Each parser raises ValueError that says what to set, and never repeats
-what it was given: that may be a secret."""
+"""Parsers for the values of environment variables. Each raises a ValueError that says what to set and never repeats the
+value: it may be a secret."""
 
 import math
 import os
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MIN_SECRET_KEY = 32  # characters; `make run` makes 64
 HOSTNAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*", re.ASCII)
 DEFAULT_PORTS = {"http": 80, "https": 443}
-ESCAPES = "In its user and password write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A."
+ESCAPES = "In the user name and password, write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A."
 MAIL_PORTS = {"smtp": 25, "smtp+tls": 587, "smtp+ssl": 465}
 MAIL_ALIASES = {"smtps": "smtp+tls"}
 MAIL_WITHOUT_SERVER = {"consolemail", "dummymail", "filemail", "memorymail"}
@@ -25,7 +25,7 @@ MAIL_WITHOUT_SERVER = {"consolemail", "dummymail", "filemail", "memorymail"}
 
 @dataclass(frozen=True)
 class Database:
-    """A file of SQLite, or libpq's parameters by their names."""
+    """A SQLite file, or libpq's parameters by name."""
 
     sqlite_file: Path | None = None
     postgres: dict[str, str] = field(default_factory=dict, repr=False)
@@ -60,25 +60,25 @@ def seconds(least: float, most: float) -> Callable[[str], float]:
             number = math.nan
         if least <= number <= most:
             return number
-        raise ValueError(f"Set seconds, from {least:g} to {most:g}.")
+        raise ValueError(f"Set a number of seconds from {least:g} to {most:g}.")
 
     return parse
 
 
 def folder(text: str) -> Path:
-    """Relative to the project, wherever a command is run."""
+    """Relative to the project, not to the current folder."""
     path = (ROOT / text).resolve()
     place = next(place for place in (path, *path.parents) if os.path.lexists(place))
     if not place.is_dir():
-        raise ValueError(f"{place} is no folder. Set a folder, or the name of one to be made.")
+        raise ValueError(f"{place} is not a folder. Set an existing folder, or the path of a new one.")
     return path
 
 
 def file(text: str) -> Path:
-    """Relative to the project; it and its folder need not be there yet."""
+    """Relative to the project, not to the current folder. Neither the file nor its folder has to exist."""
     path = (ROOT / text).resolve()
     if path.is_dir():
-        raise ValueError(f"{path} is a folder. Set the name of a file, which is made where there is none.")
+        raise ValueError(f"{path} is a folder. Set the path of a file.")
     folder(str(path.parent))
     return path
 
@@ -94,12 +94,10 @@ def versioned_keys(most: int) -> Callable[[str], str]:
         try:
             count = len(parse_keys("", text))
         except ValueError:
-            message = (
-                "Set `version:key`, several separated by commas; each version once, each key 32 bytes in base64url."
-            )
-            raise ValueError(message) from None
+            message = "Set one or more `version:key` pairs separated by commas"
+            raise ValueError(f"{message}, each version once, each key 32 bytes in base64url.") from None
         if count > most:
-            raise ValueError(f"Set at most {most} keys: take out the newest.")
+            raise ValueError(f"Set at most {most} keys: remove the newest.")
         return text
 
     return parse
@@ -116,18 +114,18 @@ def split(url: str, remedy: str) -> tuple[SplitResult, int | None]:
 
 def site_url(text: str) -> str:
     """Scheme, host and port as browsers send them in Origin."""
-    remedy = "Set the URL that people open, as https://keys.example.org or http://127.0.0.1:8000, without a path."
+    remedy = "Set the URL that people open, such as https://keys.example.org or http://127.0.0.1:8000, without a path."
     parts, port = split(text, remedy)
     host = (parts.hostname or "").removesuffix(".")
-    beyond = "@" in text or "?" in text or "#" in text or parts.path not in ("", "/")
-    if beyond or not is_host(host) or parts.scheme not in DEFAULT_PORTS or port == 0:
+    extra = "@" in text or "?" in text or "#" in text or parts.path not in ("", "/")
+    if extra or not is_host(host) or parts.scheme not in DEFAULT_PORTS or port == 0:
         raise ValueError(remedy)
     shown = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown}" + ("" if port in (None, DEFAULT_PORTS[parts.scheme]) else f":{port}")
 
 
 def is_host(text: str) -> bool:
-    """A name, or an address without a zone; no pattern."""
+    """Whether it is a host name, or an IPv6 address without a zone; not a pattern."""
     try:
         return "%" not in text and bool(IPv6Address(text))
     except ValueError:
@@ -146,7 +144,7 @@ def database(text: str) -> Database:
     remedy = f"Set postgres://user:password@host:port/name. {ESCAPES}"
     try:
         found = {name: str(value) for name, value in conninfo_to_dict(text).items()}
-    except psycopg.Error:  # whose text has parts of the password
+    except psycopg.Error:  # its text may have parts of the password
         raise ValueError(remedy) from None
     name, host = found.get("dbname", ""), found.get("host", "")
     if name.startswith("/") and not host:  # postgres:////folder/of/the/socket/name
@@ -162,7 +160,7 @@ def is_port(text: str) -> bool:
 
 
 def mail(text: str) -> Mail:
-    remedy = f"Set smtp+tls://user:password@host:587, or smtp+ssl:// or smtp:// likewise. {ESCAPES}"
+    remedy = f"Set smtp+tls://user:password@host:587; smtp+ssl:// and smtp:// work too. {ESCAPES}"
     parts, port = split(text, remedy)
     scheme = MAIL_ALIASES.get(parts.scheme, parts.scheme)
     if scheme in MAIL_WITHOUT_SERVER:
@@ -182,24 +180,26 @@ def mail(text: str) -> Mail:
 
 def sender(text: str) -> str:
     if not re.fullmatch(r"([^<>\n]*<)?[^\s<>@]+@[^\s<>@]+>?", text):
-        raise ValueError("Set the email that mail comes from, as console@example.org.")
+        raise ValueError("Set the email of the sender, such as console@example.org.")
     return text
 
 
 def public_keys_file(text: str) -> Path | None:
-    """Whose keys verify signatures (console.signatures); relative to the project. It is read again for each of them."""
+    """The file of the keys that verify signatures (console.signatures), relative to the project. It is read again for
+    each signature."""
     if not text:
         return None
     from console.signatures import public_keys
 
-    path, source = ROOT / text, "https://api.github.com/meta/public_keys/secret_scanning"
+    path = ROOT / text
+    remedy = "Set the path of a file with the response of https://api.github.com/meta/public_keys/secret_scanning."
     try:
         if not public_keys(path.read_text()):
             raise ValueError
     except OSError as error:
-        raise ValueError(f"It cannot be read ({error.strerror}). Set a file with what {source} answers.") from None
+        raise ValueError(f"The file cannot be read ({error.strerror}). {remedy}") from None
     except ValueError:
-        raise ValueError(f"It has no public keys for ECDSA on P-256. Set a file with what {source} answers.") from None
+        raise ValueError(f"The file has no ECDSA public keys on P-256. {remedy}") from None
     return path
 
 
@@ -207,4 +207,4 @@ def time_zone(text: str) -> str:
     try:
         return ZoneInfo(text).key
     except (OSError, ValueError, KeyError):
-        raise ValueError("Set the name of a time zone, as UTC or Europe/Berlin.") from None
+        raise ValueError("Set the name of a time zone, such as UTC or Europe/Berlin.") from None

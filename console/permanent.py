@@ -1,4 +1,4 @@
-"""Rows that nothing deletes: the trace of a key, a row of the ledger, an account."""
+"""Rows that are never deleted: keys, ledger entries, users."""
 
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ M = TypeVar("M", bound=type[Model])
 
 def permanent(model: M) -> M:
     """A class decorator: every way that Django has to delete a row of `model` raises ProtectedError (an instance, a
-    queryset, a related manager, a cascade, the admin site). All of them send this signal before the first row goes."""
+    queryset, a related manager, a cascade, the admin site). All of them send this signal before they delete a row."""
     pre_delete.connect(refuse, sender=model)
     return model
 

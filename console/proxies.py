@@ -1,4 +1,4 @@
-"""Who calls: one rule for console and gate. The standard library alone."""
+"""The caller's IP address: one rule for the console and the gate. Standard library only."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Network = IPv4Network | IPv6Network
 
 UNIX = "unix"  # every caller on a Unix socket
 MAPPED = IPv6Network("::ffff:0:0/96")  # RFC 4291, 2.5.5.2: how an IPv6 socket shows an IPv4 caller
-LONGEST = 128  # more than an address in any form takes; what is cached stays small
+LONGEST = 128  # characters, more than any form of an address has: keeps the cache small
 PORT = re.compile(r":[0-9]+$")
 
 
@@ -59,12 +59,13 @@ def remedy(item: str) -> str:
     try:
         meant = ip_interface(item)
     except ValueError:
-        return f"{item!r} is no proxy. Set IP addresses, networks such as 10.0.0.0/8, or {UNIX}, separated by commas."
+        wanted = f"Set IP addresses, networks such as 10.0.0.0/8, or {UNIX}, separated by commas."
+        return f"{item!r} is not an IP address or network. {wanted}"
     return f"{item!r} has host bits set. Set {meant.network} for the whole network, or {meant.ip} for one address."
 
 
 def address_of(text: str) -> Address | None:
-    """Without its zone, a mapped IPv4 address as IPv4; None where it is no address."""
+    """The address without its zone, a mapped IPv4 address as IPv4; None where `text` is not an address."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
@@ -74,21 +75,21 @@ def address_of(text: str) -> Address | None:
 
 @lru_cache(maxsize=4096)  # the gate asks at every call
 def canonical(text: str) -> str:
-    """An address in its canonical form, whatever form a proxy gave it; "" where it is none.
+    """An address in its canonical form, whatever form a proxy gave it; "" where it is not an address.
 
     X-Forwarded-For has no standard: some proxies add the port, or write IPv6 as RFC 7239 does, in brackets and quotes.
     """
     text = text.strip().strip('"')
-    if text.startswith("[") or text.count(":") == 1:  # without brackets, IPv6 has no port that could be told apart
+    if text.startswith("[") or text.count(":") == 1:  # without brackets, an IPv6 address has no port
         text = PORT.sub("", text).removeprefix("[").removesuffix("]")
     return str(address_of(text) or "")
 
 
 def caller_address(peer: str, forwarded_for: str, trusted: TrustedProxies) -> str:
-    """The address of whoever calls, in canonical form; "" for a Unix socket whose proxy names none.
+    """The caller's IP address in canonical form; "" for a Unix socket whose proxy names none.
 
     `peer` is the connection's address, "" or "unix" for a Unix socket. `forwarded_for` is X-Forwarded-For, several of
     them joined by commas: a trusted proxy wrote its last element, and all before that may be forged.
     """
-    said = forwarded_for.rpartition(",")[2] if trusted.trusts(peer) else ""
-    return (canonical(said) if len(said) <= LONGEST else "") or canonical(peer)
+    claimed = forwarded_for.rpartition(",")[2] if trusted.trusts(peer) else ""
+    return (canonical(claimed) if len(claimed) <= LONGEST else "") or canonical(peer)

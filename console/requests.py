@@ -1,4 +1,4 @@
-"""What every request gets: an id, a line in the log, and the headers that every response has."""
+"""For every request: an id, a line in the log, and the headers of its response."""
 
 import logging
 import time
@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 
 
 class RequestMiddleware:
-    """The outermost: gives a request its id, logs its response, and adds the headers that every response has. It
-    removes keys from where none belong, so that nothing behind it stores one."""
+    """The outermost middleware: sets the request's id, logs the response, and adds the common headers. It removes API
+    keys from the query and the User-Agent, so that nothing stores one."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

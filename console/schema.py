@@ -1,4 +1,4 @@
-"""Whether the database is in the form that this version wants."""
+"""Whether the database is in the form that this version needs."""
 
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
@@ -11,7 +11,7 @@ OURS = {"console", "apikeys"}
 def state() -> str:
     """NEWER, PENDING, or "" where all is well. Raises DatabaseError."""
     loader = MigrationLoader(connection)
-    known = {*loader.disk_migrations, *(old for one in loader.disk_migrations.values() for old in one.replaces)}
+    known = {*loader.disk_migrations, *(old for new in loader.disk_migrations.values() for old in new.replaces)}
     latest = dict(sorted(loader.disk_migrations))
     for app, name in loader.applied_migrations:
         # Other packages may drop old migrations that they have squashed.

@@ -1,4 +1,4 @@
-"""Passwords: who may use one, and what limits guessing at them."""
+"""Passwords: who may log on with one, and the limits on guessing them."""
 
 import time
 import unicodedata
@@ -33,7 +33,7 @@ class PasswordBackend(ModelBackend):
 
 @contextmanager
 def taking_at_least(seconds: float) -> Iterator[None]:
-    """Wait at the end until so much time has passed, so that the time of an answer does not show what was found."""
+    """Wait at the end until so much time has passed, so that the time of a response does not reveal what was found."""
     began = time.monotonic()
     try:
         yield
@@ -42,31 +42,31 @@ def taking_at_least(seconds: float) -> Iterator[None]:
 
 
 def submitted_name(request: HttpRequest) -> str:
-    """The user name that a password was tried for, as the form reads it: of somebody logged on, their own."""
+    """The user name that a password was tried for, as the form reads it; for a logged-on user, their own."""
     if request.user.is_authenticated:
         return request.user.get_username()
     return unicodedata.normalize("NFKC", request.POST.get("username", "").strip())
 
 
 def counted_name(name: str) -> str:
-    """What wrong passwords for a user name are counted under, in whatever case it was typed. django-axes stores 255
+    """The name that wrong passwords for a user name are counted under, in any case. django-axes stores 255
     characters."""
     return folded(name)[:255]
 
 
 def counted_name_of(request: HttpRequest, credentials: dict[str, str]) -> str:
-    """The same, as django-axes asks for it."""
+    """The same, in the form that django-axes calls (AXES_USERNAME_CALLABLE)."""
     return counted_name(credentials["username"])
 
 
 def guessed_too_often(name: str, address: str | None) -> bool:
-    """Whether that user name is being guessed at from many IP addresses. Addresses that its user has logged on from are
-    exempt, so that no stranger can lock an owner out."""
+    """Whether passwords for that user name are being guessed from many IP addresses. Addresses that the user has logged
+    on from are exempt, so that no stranger can lock an owner out."""
     if "\0" in name:
         return False
     now = timezone.now()
     tries = AccessAttempt.objects.filter(username=counted_name(name), attempt_time__gt=now - COOL_OFF)
-    if (tries.aggregate(sum=Sum("failures_since_start"))["sum"] or 0) < settings.GUESSES_AN_ACCOUNT:
+    if (tries.aggregate(sum=Sum("failures_since_start"))["sum"] or 0) < settings.GUESSES_PER_ACCOUNT:
         return False
     user = User.objects.named(name)
     log_ons = Entry.objects.of_kind(Kind.LOGGED_ON).filter(who=user.username if user else name)
@@ -80,7 +80,7 @@ def correct_attempts() -> None:
 
 
 def record_refused_password(request: HttpRequest) -> None:
-    """In the ledger of the account that was meant, if there is one."""
+    """In the ledger of the user's account, if there is such a user."""
     if not getattr(request, "axes_locked_out", False):  # then no password was checked; `record_lockout` says so
         with taking_at_least(RECORD_SECONDS):
             record_failure(Kind.PASSWORD_REFUSED, submitted_name(request))

@@ -22,7 +22,7 @@ DEBUG = False
 SECRET_KEY = ENVIRONMENT.secret_key
 VAULT = Vault(ENVIRONMENT.vault_keys, ENVIRONMENT.digest_keys)
 
-# The URL that people open. With https everything is on that only makes sense there.
+# The URL that people open. With https, the settings that need it are on.
 CONSOLE_URL = ENVIRONMENT.console_url
 HTTPS = ENVIRONMENT.https
 ALLOWED_HOSTS = [ENVIRONMENT.host, "127.0.0.1", "localhost", "[::1]"]
@@ -46,7 +46,7 @@ MIDDLEWARE = [
     "console.requests.RequestMiddleware",
     "console.health.any_host",
     "console.unavailable.WritesMiddleware",
-    "csp.middleware.CSPMiddleware",  # before whatever may refuse: the pages of errors have its nonce
+    "csp.middleware.CSPMiddleware",  # before any that may refuse: error pages have its nonce
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -83,7 +83,7 @@ SQLITE_FILE = ENVIRONMENT.sqlite_file
 DATABASE: dict[str, Any]
 if SQLITE_FILE:
     DATABASE = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(SQLITE_FILE)}
-    if SQLITE_FILE.exists():  # one that is moved away is gone: no process makes an empty one in its place
+    if SQLITE_FILE.exists():  # never create an empty one in place of one that was moved away
         DATABASE["NAME"] = f"{SQLITE_FILE.as_uri()}?mode=rw"
     # timeout: how many seconds a transaction waits for another to end.
     # IMMEDIATE takes the write lock where a transaction begins, so that limits are counted under it.
@@ -127,10 +127,10 @@ LOGIN_URL = "console:logon"
 LOGIN_REDIRECT_URL = "apikeys:list"
 LOGOUT_REDIRECT_URL = "console:logon"
 
-# Guessing is locked by user name and address together, so that a stranger elsewhere locks nobody out.
+# Lockouts apply to a user name and an IP address together, so that a stranger elsewhere locks nobody out.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_FAILURE_LIMIT = 10
-GUESSES_AN_ACCOUNT = 100  # in the same time, from all addresses that it was never logged on from
+GUESSES_PER_ACCOUNT = 100  # in the same time, from all addresses that the user has never logged on from
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
@@ -154,10 +154,10 @@ CSRF_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "console.errors.csrf_failure"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 
-# Which requests came over TLS, gunicorn knows from a trusted proxy's X-Forwarded-Proto (console.gunicorn_conf).
+# gunicorn learns from a trusted proxy's X-Forwarded-Proto which requests came over TLS (console.gunicorn_conf).
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
-SILENCED_SYSTEM_CHECKS = ["security.W021"]  # whether a domain joins the browsers' preload list is its owner's to say
+SILENCED_SYSTEM_CHECKS = ["security.W021"]  # joining the browsers' preload list is for the domain's owner to decide
 SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_REFERRER_POLICY = "same-origin"
@@ -213,6 +213,6 @@ TRUSTED_PROXIES = ENVIRONMENT.trusted_proxies
 METERING_DIR = ENVIRONMENT.metering_dir
 METERING_SECONDS = ENVIRONMENT.metering_seconds
 
-# What one account may have (the document's limits; deleting a key does not restore a creation).
+# Limits for each account; deleting a key does not restore a creation.
 API_KEYS_MAX_ACTIVE = ENVIRONMENT.api_keys_max_active
 API_KEYS_MAX_CREATED_PER_DAY = ENVIRONMENT.api_keys_max_created_per_day

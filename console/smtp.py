@@ -1,5 +1,5 @@
-"""SMTP with a limit for the whole conversation. A socket's timeout begins anew with every byte: a mail server that
-sends one now and then would never be given up."""
+"""SMTP with a time limit for the whole conversation. A socket's timeout starts again with every byte: a mail server
+that sends one now and then would never time out."""
 
 import smtplib
 import socket
@@ -35,8 +35,8 @@ class Replies:
             self.sock.settimeout(left)
             return self.sock.recv(limit)
         except TimeoutError:
-            said = f"the conversation took longer than {settings.EMAIL_CONVERSATION_SECONDS} s"
-            raise TimeoutError(said) from None
+            message = f"the conversation took longer than {settings.EMAIL_CONVERSATION_SECONDS} s"
+            raise TimeoutError(message) from None
 
     def close(self) -> None:
         """The socket's owner closes it."""

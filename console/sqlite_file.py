@@ -1,4 +1,4 @@
-"""SQLite's file, replaced as a whole: what is to replace it is written beside it, and renamed once it is complete."""
+"""Replacing the SQLite file atomically: the new file is written beside it, and renamed once it is complete."""
 
 import os
 import sqlite3
@@ -13,8 +13,8 @@ class InUse(Exception):
     """Another process has the file open; the message says which file."""
 
 
-def beside(file: Path) -> Path:
-    """The name to write its replacement under. What an earlier attempt left there is removed."""
+def replacement_for(file: Path) -> Path:
+    """The path to write its replacement to. The rest of an earlier attempt is removed."""
     new = file.with_name(f"{file.name}.new")
     remove(new)
     return new
@@ -26,8 +26,8 @@ def remove(file: Path) -> None:
 
 
 @contextmanager
-def alone(file: Path) -> Iterator[sqlite3.Connection]:
-    """A connection beside which there is no other, nor will be. Raises InUse."""
+def exclusive(file: Path) -> Iterator[sqlite3.Connection]:
+    """The only connection to the file until it is closed. Raises InUse."""
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=5, isolation_level=None)) as database:
         try:
             database.execute("PRAGMA journal_mode=DELETE")  # only the last connection can end write-ahead logging
@@ -40,15 +40,15 @@ def alone(file: Path) -> Iterator[sqlite3.Connection]:
 
 
 def copy(source: sqlite3.Connection, new: Path) -> None:
-    """For its owner alone."""
+    """Copy the database, readable by its owner only."""
     new.touch(mode=0o600)
     with closing(sqlite3.connect(new)) as database:
         source.backup(database)
 
 
 @contextmanager
-def django_on(new: Path) -> Iterator[None]:
-    """Django's connection on that file. Leaves it complete without its log."""
+def django_using(new: Path) -> Iterator[None]:
+    """Have Django use that file meanwhile. Leaves it complete, without a write-ahead log."""
     connection.close()
     before = connection.settings_dict["NAME"]
     connection.settings_dict["NAME"] = str(new)
@@ -62,7 +62,7 @@ def django_on(new: Path) -> Iterator[None]:
 
 
 def replace(file: Path, new: Path) -> None:
-    """`new` takes its place; what was there, if anything, stays as `….before`."""
+    """Put `new` in its place, and keep the previous file, if any, as `….before`."""
     sync(new)
     if file.exists():
         before = file.with_name(f"{file.name}.before")
@@ -73,7 +73,7 @@ def replace(file: Path, new: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """A file or a folder, to the disk."""
+    """Flush a file or a folder to the disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)

@@ -1,7 +1,7 @@
 """Runs the servers for as long as the process that started it lives: `python -m console.supervisor PORT GATE_PORT`.
 
-Its standard input is a socket to that process. It writes the process group of each server there, a line each, and READY
-once they answer. When the other end is closed, by whatever ended that process, it stops them.
+Its standard input is a socket to that process. To it, it writes the process group of each server, one per line, and
+READY once they answer. When the other end is closed, however that process ended, it stops them.
 """
 
 import http.client
@@ -21,14 +21,15 @@ HOST = "127.0.0.1"
 READY = "ready"
 START_SECONDS = 60
 GRACE_SECONDS = 3.0  # to answer what has been asked
-COUNT_SECONDS = 1.0  # to add the last calls to the database; those that are left, the next start adds
+COUNT_SECONDS = 1.0  # to add the last calls to the database; the next start adds the rest
 STOP_SECONDS = 5  # by then, all have ended
+SEE_OUTPUT = "See its output above for the cause."
 
 Server = subprocess.Popen[bytes]
 
 
 class ServerError(Exception):
-    """A server ended by itself, or does not answer."""
+    """A server ended unexpectedly, or does not answer."""
 
 
 class Supervisor:
@@ -37,12 +38,12 @@ class Supervisor:
         self.servers: dict[str, Server] = {}
 
     def run(self, port: int, gate_port: int) -> int:
-        """Until the line is closed: 0. Until a server ends by itself: 1."""
+        """Run, and return the exit status: 0 once the line is closed, 1 after a server that ended unexpectedly."""
         try:
             self.start("Metering", "manage.py", "meter")
             self.start("Housekeeping", "manage.py", "housekeep")
             self.serve("Gate", gate_port, "apikeys.gate.gunicorn_conf", "apikeys.gate.main:gate")
-            # The last: from the first page on, a key that is created works.
+            # Last: from the first page on, a key that is created works.
             self.serve("Console", port, "console.gunicorn_conf", "console.wsgi")
             self.write(READY)
             while not self.closed(0.1):
@@ -68,31 +69,28 @@ class Supervisor:
         while not self.closed(0.05) and not answers(port):
             self.check()
             if time.monotonic() > deadline:
-                raise ServerError(f"{name} did not answer within {START_SECONDS} s. {LOOK}")
+                raise ServerError(f"{name} did not answer within {START_SECONDS} s. {SEE_OUTPUT}")
 
     def write(self, text: str) -> None:
         with suppress(BrokenPipeError):
             self.line.send(f"{text}\n".encode())
 
     def closed(self, seconds: float = 0) -> bool:
-        """Whether the line is, waiting so long for it."""
+        """Whether the line is closed; waits so long for it."""
         return bool(select.select([self.line], [], [], seconds)[0])
 
     def check(self) -> None:
-        """Raises ServerError where one has ended."""
+        """Raises ServerError where a server has ended."""
         for name, server in self.servers.items():
             if (status := server.poll()) is not None:
                 how = f"with exit status {status}" if status >= 0 else f"on {signal.Signals(-status).name}"
-                raise ServerError(f"{name} ended by itself, {how}. {LOOK}")
+                raise ServerError(f"{name} ended unexpectedly {how}. {SEE_OUTPUT}")
 
     def stop(self) -> None:
-        """Metering after the gate: it adds to the database what the gate has counted."""
+        """Metering last: it adds to the database what the gate has counted."""
         metering = self.servers.pop("Metering", None)
         end([*self.servers.values()], GRACE_SECONDS)
         end([metering] if metering else [], COUNT_SECONDS)
-
-
-LOOK = "What it printed above may say why."
 
 
 def answers(port: int) -> bool:
@@ -114,20 +112,20 @@ def end(servers: list[Server], seconds: float) -> None:
         else:
             send(server, signal.SIGTERM)  # to workers that it left behind
     deadline = time.monotonic() + seconds
-    while any(lives(server) for server in servers) and time.monotonic() < deadline:
+    while any(is_alive(server) for server in servers) and time.monotonic() < deadline:
         time.sleep(0.02)
     for server in servers:
         send(server, signal.SIGKILL)
         server.wait()
 
 
-def lives(server: Server) -> bool:
+def is_alive(server: Server) -> bool:
     server.poll()  # a process that has ended is in its group until then
     return send(server, 0)
 
 
 def send(server: Server, signum: int) -> bool:
-    """To its process group; whether there is one."""
+    """Send a signal to its process group. Whether there is one."""
     try:
         os.killpg(server.pid, signum)
     except ProcessLookupError:

@@ -1,7 +1,7 @@
 """Encryption at rest, and the keyed digests that secrets are looked up by.
 
 Free of Django, so that the gate can use it without loading a model. Each use has keys of its own, given as text
-`version:base64url` separated by commas. The highest version writes; all of them read.
+`version:base64url` pairs separated by commas. The highest version writes; all of them read.
 """
 
 import base64
@@ -21,7 +21,7 @@ class VaultError(Exception):
 
 
 def new_key(keys: str = "") -> str:
-    """`keys` and one more, as the text that VAULT_KEYS and DIGEST_KEYS take."""
+    """`keys` with a new one added, in the form of VAULT_KEYS and DIGEST_KEYS."""
     version = max(parse_keys("keys", keys)) + 1 if keys else 1
     # unnoticed mutants (1): 32 bytes are also what `token_bytes` returns by default.
     key = f"{version}:{base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()}"
@@ -40,19 +40,19 @@ def parse_keys(name: str, text: str) -> dict[int, bytes]:
             keys[int(version)] = key
     except ValueError:
         raise ValueError(
-            f"{name} must be one or more `version:key` separated by commas, "
+            f"{name} must be one or more `version:key` pairs separated by commas, "
             "each version once, each key 32 bytes in base64url."
         ) from None
     return dict(sorted(keys.items(), reverse=True))
 
 
 class Vault:
-    """AES-256-GCM for what is shown again, HMAC-SHA-256 for what is only recognised."""
+    """AES-256-GCM for what is shown again, HMAC-SHA-256 for what is only looked up."""
 
     def __init__(self, vault_keys: str, digest_keys: str) -> None:
         vault, digests = parse_keys("VAULT_KEYS", vault_keys), parse_keys("DIGEST_KEYS", digest_keys)
         if len(digests) > MAX_DIGEST_KEYS:
-            raise ValueError(f"DIGEST_KEYS has more than {MAX_DIGEST_KEYS} keys; take out the newest.")
+            raise ValueError(f"DIGEST_KEYS has more than {MAX_DIGEST_KEYS} keys: remove the newest.")
         self._keyed_hashes = [hmac.new(key, digestmod=hashlib.sha256) for key in digests.values()]
         self._ciphers = {version: AESGCM(key) for version, key in vault.items()}
         self.fingerprints = {
@@ -62,8 +62,8 @@ class Vault:
         }
 
     def seal(self, place: str, secret: bytes) -> bytes:
-        """Version (2 bytes, big-endian), nonce (12), ciphertext and tag (16). `place` names the row and the field it
-        is for: moved to any other, it does not open."""
+        """Version (2 bytes, big-endian), nonce (12), ciphertext and tag (16). `place` names its row and
+        field: moved to any other, it cannot be opened."""
         version, cipher = next(iter(self._ciphers.items()))
         nonce = secrets.token_bytes(NONCE_BYTES)
         header = version.to_bytes(2)

@@ -1,21 +1,21 @@
-// The pages work without this file; it makes dialogs modal, copies, and sends a form once.
+// The pages work without this file. It makes dialogs modal, copies to the clipboard, and submits a form only once.
 
 const dialog = document.querySelector("dialog[data-modal]");
 if (dialog) {
-  dialog.removeAttribute("open"); // it was open as a part of the page; a modal one has to be opened anew
+  dialog.removeAttribute("open"); // open as part of the page, it cannot become modal
   dialog.showModal();
   dialog.addEventListener("close", () => document.getElementById(dialog.dataset.modal).requestSubmit());
 }
 
-const answer = document.querySelector("[data-address]"); // to a POST, whose own address no page has
-if (answer) history.replaceState(null, "", answer.dataset.address); // a reload leads there, and sends nothing again
+const answer = document.querySelector("[data-url]"); // to a POST, whose own URL has no page
+if (answer) history.replaceState(null, "", answer.dataset.url); // a reload opens that page, and submits nothing again
 
 const secret = document.querySelector("[data-secret]");
-if (secret) addEventListener("pagehide", () => secret.remove()); // Back finds none in a page kept alive
+if (secret) addEventListener("pagehide", () => secret.remove()); // the Back button must not show it again (back/forward cache)
 
 for (const button of document.querySelectorAll("[data-copy]")) {
   const source = document.getElementById(button.dataset.copy);
-  const result = document.querySelector("[data-copied]"); // its words are the template's, in the user's language
+  const result = document.querySelector("[data-copied]"); // with the texts, in the user's language
   button.hidden = false;
   button.addEventListener("click", async () => {
     const text = source.value ?? source.innerText;

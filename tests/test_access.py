@@ -118,7 +118,7 @@ def test_operators_have_their_site_and_others_not(owner: Enrolled, mine: Client)
     assert mine.get("/admin/").status_code == 302
     refused = mine.get("/admin/", follow=True)
     assert refused.status_code == 403
-    assert "This site is for operators" in refused.content.decode()
+    assert "Only operators can open this site." in refused.content.decode()
     User.objects.filter(pk=owner.pk).update(is_staff=True, is_superuser=True)
     assert mine.get("/admin/").status_code == 200
     page = mine.get(f"/admin/console/user/{owner.pk}/change/")

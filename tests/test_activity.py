@@ -87,7 +87,7 @@ def test_a_ram_user_is_told_why_not(ram_user: Enrolled) -> None:
     for address in ("/activity/", "/activity/csv/"):
         response = verified_client(ram_user).get(address)
         assert response.status_code == 403
-        assert "ask the owner of the root account owner" in response.content.decode()
+        assert "Contact the owner of the root account owner" in response.content.decode()
 
 
 def test_what_a_browser_says_of_itself_is_text(world: World) -> None:

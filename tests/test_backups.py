@@ -56,14 +56,14 @@ def other(tmp_path: Path, backup: Backup) -> Iterator[Server]:
 def test_it_is_written_while_everything_runs_and_says_what_it_needs(backup: Backup) -> None:
     assert backup.made.returncode == 0, backup.made.stderr
     first, second = backup.made.stdout.splitlines()
-    assert first.startswith(f"{backup.file}: 1 root accounts, ") and first.endswith("Verified.")
+    assert first.startswith(f"{backup.file}: root accounts: 1, ") and first.endswith("Verified.")
     assert "DIGEST_KEYS 1, VAULT_KEYS 1" in second
     assert backup.file.stat().st_mode & 0o777 == 0o600
     for line in backup.secrets.read_text().splitlines():
         assert line.partition("=")[2].encode() not in backup.file.read_bytes()
     assert (backup.again.returncode, backup.again.stderr) == (
         1,
-        f"CommandError: {backup.file} exists. Choose another name.\n",
+        f"CommandError: {backup.file} already exists. Choose another name.\n",
     )
 
 
@@ -76,10 +76,11 @@ def test_what_was_there_is_there_again_but_for_what_is_deleted_since(backup: Bac
     """Whoever makes the key's row active, and whichever backup is restored."""
     restored = manage(other, "restore", backup.file)
     assert restored.returncode == 0, restored.stderr
-    assert restored.stdout.startswith("Restored: 1 root accounts, ")
-    assert (
-        f"There is no {other.folder / 'deleted-keys'}: API keys that were deleted since are active" in restored.stdout
+    assert restored.stdout.startswith("Restored: root accounts: 1, ")
+    missing = (
+        f"{other.folder / 'deleted-keys'} does not exist: keys that were deleted after the backup are active again."
     )
+    assert missing in restored.stdout
     printed = other.start()
     try:
         assert "Password:" not in printed
@@ -97,7 +98,7 @@ def test_what_was_there_is_there_again_but_for_what_is_deleted_since(backup: Bac
     with database_address() as empty:  # where the tests run on PostgreSQL, which wants one
         other.environment |= empty
         restored = manage(other, "restore", backup.file)
-        said = "API keys that had been deleted since, and are deleted in it again: 1."
+        said = "Keys that were deleted after the backup, and are deleted again: 1."
         assert (restored.returncode, restored.stdout.splitlines()[1:]) == (0, [said]), restored.stderr
         assert other.execute("SELECT count(*) FROM apikeys_apikey WHERE deleted_at IS NULL") == [(0,)]
         last = "SELECT kind, actor FROM console_entry ORDER BY number DESC LIMIT 1"
@@ -121,7 +122,7 @@ def test_with_other_keys_it_is_refused_by_the_names_of_the_right_ones(backup: Ba
 def test_what_is_no_backup_is_refused(tmp_path: Path, backup: Backup, other: Server) -> None:
     wrong = tmp_path / "wrong"
     refused = manage(other, "restore", wrong)
-    assert (refused.returncode, refused.stderr) == (1, f"CommandError: There is no file {wrong}.\n")
+    assert (refused.returncode, refused.stderr) == (1, f"CommandError: {wrong} is not a file.\n")
     wrong.write_text("Not a database. " * 1000)
     refused = manage(other, "restore", wrong)
     assert refused.returncode == 1 and "Traceback" not in refused.stderr
@@ -165,7 +166,7 @@ class TestSqlite:
         before = self.file(restored).read_bytes()
         refused = manage(restored, "restore", damaged)
         assert refused.returncode == 1 and refused.stderr.startswith("CommandError: ")
-        assert "The ledger of root does not verify" in refused.stderr or damage != "the ledger"
+        assert "The ledger of account root cannot be verified" in refused.stderr or damage != "the ledger"
         assert self.file(restored).read_bytes() == before
         assert [*self.file(restored).parent.glob("console.sqlite3*")] == [self.file(restored)]
 
@@ -173,8 +174,8 @@ class TestSqlite:
         restored.execute("UPDATE console_entry SET who = 'somebody else' WHERE number = 2")
         made = manage(restored, "backup", tmp_path / "copy")
         assert made.returncode == 1
-        assert f"{tmp_path / 'copy'} is a copy of the database, but there is something wrong with it." in made.stderr
-        assert "The ledger of root does not verify" in made.stderr and (tmp_path / "copy").exists()
+        assert f"{tmp_path / 'copy'} was written, but the database in it is not intact." in made.stderr
+        assert "The ledger of account root cannot be verified" in made.stderr and (tmp_path / "copy").exists()
 
     def test_one_of_an_earlier_version_is_migrated(self, tmp_path: Path, restored: Server) -> None:
         *_, before, last = sorted(
@@ -182,7 +183,10 @@ class TestSqlite:
         )
         assert manage(restored, "migrate", "axes", before).returncode == 0
         made = manage(restored, "backup", tmp_path / "old")
-        assert made.returncode == 1 and "The database is of another version: migrations are not applied." in made.stderr
+        assert (
+            made.returncode == 1
+            and "The database does not match this version: migrations are not applied." in made.stderr
+        )
         assert manage(restored, "restore", tmp_path / "old").returncode == 0
         assert (last,) in restored.execute("SELECT name FROM django_migrations WHERE app = 'axes'")
 
@@ -209,7 +213,7 @@ def test_a_database_that_has_something_is_refused(backup: Backup, other: Server)
 def test_without_postgresqls_programs_it_says_what_to_install(tmp_path: Path, backup: Backup, other: Server) -> None:
     assert manage(other, "restore", backup.file).returncode == 0
     made = manage(other, "backup", tmp_path / "copy", PATH=str(tmp_path))
-    assert made.returncode == 1 and "pg_dump is missing. Install PostgreSQL's client programs." in made.stderr
+    assert made.returncode == 1 and "pg_dump is not installed. Install the PostgreSQL client programs." in made.stderr
     assert not (tmp_path / "copy").exists()
 
 

@@ -144,6 +144,7 @@ class TestCodes:
                 spent.add(now + ahead)
         assert len(factor.spent_steps) == SPENT_STEPS < len(spent)
 
+    @pytest.mark.no_mutants
     def test_the_migration_keeps_what_was_spent(self, transactional_db: None) -> None:
         executor = MigrationExecutor(connection)
         last = executor.loader.graph.leaf_nodes()

@@ -139,3 +139,9 @@ def test_the_readme_has_every_package_and_why() -> None:
 def test_the_operators_have_every_code_of_the_ledger() -> None:
     section = (ROOT / "docs" / "operations.md").read_text().partition("## The ledger")[2].partition("\n## ")[0]
     assert sorted(re.findall(r"`([a-z_]+\.[a-z_]+)`", section)) == sorted(Kind.values)
+
+
+def test_the_operators_have_every_command() -> None:
+    ours = {name for name, app in get_commands().items() if app in {"apikeys", "console"}}
+    text = (ROOT / "docs" / "operations.md").read_text()
+    assert {name for name in ours if f"manage.py {name}" not in text} == set()

@@ -21,11 +21,11 @@ SECRETS = {"SECRET_KEY": "a random text of more than 32 characters", "VAULT_KEYS
 PORTS = "Set a whole number from 1 to 65535."
 WORKERS = "Set a whole number from 1 to 1000."
 LIMIT = "Set a whole number from 0 to 1000000."
-URL = "Set the URL that people open, as https://keys.example.org or http://127.0.0.1:8000, without a path."
+URL = "Set the URL that people open, such as https://keys.example.org or http://127.0.0.1:8000, without a path."
 DATABASE = "Set postgres://user:password@host:port/name"
-MAIL = "Set smtp+tls://user:password@host:587, or smtp+ssl:// or smtp:// likewise. In its user and password write /"
-KEYS = "Set `version:key`, several separated by commas; each version once, each key 32 bytes in base64url."
-ZONE = "Set the name of a time zone, as UTC or Europe/Berlin."
+MAIL = "Set smtp+tls://user:password@host:587; smtp+ssl:// and smtp:// work too. In the user name and password, write"
+KEYS = "Set one or more `version:key` pairs separated by commas, each version once, each key 32 bytes in base64url."
+ZONE = "Set the name of a time zone, such as UTC or Europe/Berlin."
 
 # What is set, the value as it is shown (empty: as it is), and the remedy.
 REFUSED = [
@@ -35,9 +35,9 @@ REFUSED = [
     ("CONSOLE_WORKERS", "9" * 5000, f"CONSOLE_WORKERS='{'9' * 100}…'", WORKERS),
     ("GATE_WORKERS", "0", "", WORKERS),
     ("GATE_MAX_CONNECTIONS", "-1", "", "Set a whole number from 1 to 1000000."),
-    ("METERING_SECONDS", "0", "", "Set seconds, from 0.01 to 3600."),
-    ("METERING_SECONDS", "nan", "", "Set seconds, from 0.01 to 3600."),
-    ("METERING_SECONDS", "soon", "", "Set seconds, from 0.01 to 3600."),
+    ("METERING_SECONDS", "0", "", "Set a number of seconds from 0.01 to 3600."),
+    ("METERING_SECONDS", "nan", "", "Set a number of seconds from 0.01 to 3600."),
+    ("METERING_SECONDS", "soon", "", "Set a number of seconds from 0.01 to 3600."),
     ("API_KEYS_MAX_ACTIVE", "abc", "", LIMIT),
     ("API_KEYS_MAX_CREATED_PER_DAY", "-1", "", LIMIT),
     ("PORT", "70000", "", PORTS),
@@ -71,15 +71,20 @@ REFUSED = [
     ("EMAIL_URL", "smtp://user:s3cr/et@host:25", "EMAIL_URL=smtp://…", MAIL),
     ("EMAIL_URL", "pigeon://user:s3cret@host", "EMAIL_URL=pigeon://…", MAIL),
     ("EMAIL_URL", "smtp://[host", "EMAIL_URL=smtp://…", MAIL),
-    ("EMAIL_FROM", "console", "", "Set the email that mail comes from, as console@example.org."),
-    ("EMAIL_FROM", "a@b\nBcc: x", r"EMAIL_FROM='a@b\nBcc: x'", "Set the email that mail comes from"),
-    ("TRUSTED_PROXIES", "proxy", "", "'proxy' is no proxy. Set IP addresses, networks such as 10.0.0.0/8, or unix"),
+    ("EMAIL_FROM", "console", "", "Set the email of the sender, such as console@example.org."),
+    ("EMAIL_FROM", "a@b\nBcc: x", r"EMAIL_FROM='a@b\nBcc: x'", "Set the email of the sender"),
+    (
+        "TRUSTED_PROXIES",
+        "proxy",
+        "",
+        "'proxy' is not an IP address or network. Set IP addresses",
+    ),
     ("TRUSTED_PROXIES", "10.1.2.3/8", "", "'10.1.2.3/8' has host bits set. Set 10.0.0.0/8 for the whole network"),
-    ("DELETED_KEYS_FILE", "/dev", "", "/dev is a folder. Set the name of a file, which is made where there is none."),
-    ("DELETED_KEYS_FILE", "/dev/null/file", "", "/dev/null is no folder. Set a folder, or the name of one to be made."),
-    ("LEAK_REPORT_PUBLIC_KEYS", "/nowhere", "", "It cannot be read (No such file or directory). Set a file with what"),
-    ("LEAK_REPORT_PUBLIC_KEYS", "/dev/null", "", "It has no public keys for ECDSA on P-256. Set a file with what"),
-    ("LEAK_REPORT_PUBLIC_KEYS", "pyproject.toml", "", "It has no public keys for ECDSA on P-256. Set a file with what"),
+    ("DELETED_KEYS_FILE", "/dev", "", "/dev is a folder. Set the path of a file."),
+    ("DELETED_KEYS_FILE", "/dev/null/file", "", "/dev/null is not a folder. Set an existing folder"),
+    ("LEAK_REPORT_PUBLIC_KEYS", "/nowhere", "", "The file cannot be read (No such file or directory). Set the path"),
+    ("LEAK_REPORT_PUBLIC_KEYS", "/dev/null", "", "The file has no ECDSA public keys on P-256. Set the path"),
+    ("LEAK_REPORT_PUBLIC_KEYS", "pyproject.toml", "", "The file has no ECDSA public keys on P-256. Set the path"),
     ("TIME_ZONE", "Nowhere/Land", "", ZONE),
     ("TIME_ZONE", "Europe", "", ZONE),
     ("TIME_ZONE", "/etc/passwd", "", ZONE),
@@ -92,7 +97,7 @@ REFUSED = [
         "DIGEST_KEYS",
         reduce(lambda keys, _: new_key(keys), range(9), ""),
         "DIGEST_KEYS=…",
-        "Set at most 8 keys: take out",
+        "Set at most 8 keys: remove",
     ),
 ]
 
@@ -174,8 +179,8 @@ class TestTheDataFolder:
         for folder in (tmp_path / "file", tmp_path / "file" / "below"):
             (problem,) = problems({"CONSOLE_DATA_DIR": str(folder)})
             assert problem == (
-                f"CONSOLE_DATA_DIR={folder}: {tmp_path / 'file'} is no folder. "
-                "Set a folder, or the name of one to be made."
+                f"CONSOLE_DATA_DIR={folder}: {tmp_path / 'file'} is not a folder. "
+                "Set an existing folder, or the path of a new one."
             )
 
     @pytest.mark.parametrize("name", ["", "data", "data/below"])
@@ -187,8 +192,8 @@ class TestTheDataFolder:
         with as_another_user() as user:
             found = problems(environ, new_secrets={})
         assert found == [
-            f"CONSOLE_DATA_DIR={tmp_path / name}: {tmp_path} is not writable for the user of this program ({user}). "
-            "Set a folder that is."
+            f"CONSOLE_DATA_DIR={tmp_path / name}: {tmp_path} is not writable by the user of this program ({user}). "
+            "Set a writable folder."
         ]
 
     def test_an_empty_variable_counts_as_unset(self) -> None:
@@ -237,9 +242,9 @@ class TestSecretsFile:
     def test_what_it_may_not_say(self, file: Path) -> None:
         file.write_text(f"{file.read_text()}PGHOST=s3cret\ns3cret\nCONSOLE_DATA_DIR=/s3cret\n")
         assert problems(self.environ(file)) == [
-            f"{file}, line 4: PGHOST is set in the environment alone.",
+            f"{file}, line 4: PGHOST can be set only in the environment.",
             f"{file}, line 5: Write NAME=value.",
-            f"{file}, line 6: CONSOLE_DATA_DIR is set in the environment alone.",
+            f"{file}, line 6: CONSOLE_DATA_DIR can be set only in the environment.",
         ]
 
     @pytest.mark.parametrize("content", [b"\xff", None])
@@ -254,9 +259,7 @@ class TestSecretsFile:
         missed = [f"{name}: Not set. Set it, or add it to {file}." for name in SECRETS]
         assert problems(self.environ(file)) == missed
         file.unlink()
-        missed = [
-            f"{name}: Not set. Set it, or start once with `make run`, which makes it in {file}." for name in SECRETS
-        ]
+        missed = [f"{name}: Not set. Set it, or run `make run` once, which creates it in {file}." for name in SECRETS]
         assert problems(self.environ(file)) == missed
         assert read(self.environ(file), new_secrets=SECRETS) == read(self.environ(file, **SECRETS))
 

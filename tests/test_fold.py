@@ -184,7 +184,7 @@ def test_a_file_that_cannot_be_read_waits_and_stops_no_other(
     count_one(folder, key)
     (folder / "0.calls").mkdir()
     assert fold_files(folder) == 1 and counted(key) == (1, 0)
-    assert "0.calls are not counted yet, it cannot be read" in caplog.text and (folder / "0.calls").exists()
+    assert "0.calls are not counted yet: the file cannot be read" in caplog.text and (folder / "0.calls").exists()
 
 
 def test_a_file_that_cannot_be_removed_counts_once(

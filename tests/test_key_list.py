@@ -124,7 +124,7 @@ class TestDialogs:
         address = html.attribute(mine.get(f"/api-keys/{keys[60].pk}/view/?page=2").content, "dialog form", "action")
         page = mine.post(address, {"otp_token": next(codes)}).content
         assert html.attribute(page, "#api-key-value", "value") == "a secret"
-        assert html.attribute(page, ".copyable", "data-address") == "/api-keys/?page=2"
+        assert html.attribute(page, ".copyable", "data-url") == "/api-keys/?page=2"
 
     def test_deleting_all_of_the_last_page_leads_to_the_one_before(
         self, mine: Client, owner: Enrolled, keys: list[ApiKey], codes: Iterator[str]

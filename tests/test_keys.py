@@ -68,7 +68,7 @@ def test_create_is_idempotent(owner: Enrolled, mine: Client) -> None:
     said = f"This request has already created the API key {made}. Select View to see it."
     assert html.text(again.content, "[role=alert]") == said
     owner.api_keys.get().revoke()
-    said = f"This request has already created the API key {made}, which has been deleted since."
+    said = f"This request has already created the API key {made}, which has since been deleted."
     assert html.text(create(mine, request_id).content, "[role=alert]") == said
     assert first.context["secret"] not in text(again)
     assert owner.api_keys.count() == 1

@@ -82,7 +82,7 @@ def address(world: World) -> None:
         (Kind.KEY_DELETED, "was deleted"),
         (Kind.FACTOR_ADDED, "A factor was added to user owner: Authenticator app."),
         (Kind.SHOW_ONCE_ON, "are shown once. No copy is kept that can be viewed again."),
-        (Kind.COPIES_DELETED, "can no longer be viewed.\nNumber of API keys: 1."),
+        (Kind.COPIES_DELETED, "can no longer be viewed.\nAPI keys: 1."),
         (Kind.PASSWORD_CHANGED, "The password of user owner was changed."),
         (Kind.RECOVERY_CODES_CREATED, "User owner has new recovery codes. The earlier codes no longer work."),
     ],
@@ -101,7 +101,7 @@ def test_of_a_new_address_the_old_one_is_told_too(world: World) -> None:
     assert change_email(world).status_code == 302
     call_command("housekeep", "--once")
     told = {sent.to[0]: sent.body for sent in mail.outbox}
-    assert "The email address of the account was changed.\nTo new@example.org." in told["owner@example.org"]
+    assert "The email of the account was changed.\nNew email: new@example.org." in told["owner@example.org"]
     assert told.keys() == {"owner@example.org", "new@example.org"}
     assert "are sent to new@example.org" in world.browser.get("/security/").content.decode()
 
@@ -123,7 +123,7 @@ def test_without_an_address_the_owner_is_told_that_nobody_is(world: World) -> No
 
 def test_a_ram_user_has_no_say_in_it(ram_user: Enrolled) -> None:
     answer = verified_client(ram_user).get("/security/email/")
-    assert answer.status_code == 403 and "ask the owner of the root account owner" in answer.content.decode()
+    assert answer.status_code == 403 and "Contact the owner of the root account owner" in answer.content.decode()
 
 
 def test_a_lockout_is_told(world: World) -> None:
@@ -185,7 +185,7 @@ def test_one_that_the_server_does_not_take_waits_and_holds_up_no_other(
         server.shutdown()
     waiting = Email.objects.get()
     assert (waiting.subject, waiting.attempts) == ("first", 1) and waiting.due_at > timezone.now()
-    assert server.taken == ["here@example.org"] and "the mail server rejected it" in caplog.text
+    assert server.taken == ["here@example.org"] and "The mail server rejected an email" in caplog.text
 
 
 class TlsSession(MailSession):

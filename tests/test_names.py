@@ -99,7 +99,7 @@ class TestLogOn:
     def test_guesses_from_everywhere_lock_but_not_where_the_owner_logs_on_from(
         self, owner: Enrolled, codes: Iterator[str], settings: Settings
     ) -> None:
-        settings.GUESSES_AN_ACCOUNT = 4
+        settings.GUESSES_PER_ACCOUNT = 4
         browser = Client(REMOTE_ADDR="192.0.2.200")
         browser.post("/login/", {"username": "OWNER", "password": PASSWORD})
         browser.post("/login/verify/", {"otp_token": next(codes)})
@@ -145,7 +145,7 @@ class TestTwins:
         assert log_on("anna").status_code == log_on("ROOT").status_code == 302
         entry = Entry.objects.get(kind=Kind.RENAMED)
         assert entry.account.username == "Anna" and entry.params == {"user": "Anna", "earlier": renamed}
-        said = f"User {renamed} was renamed. The user name to log on with is Anna from now on."
+        said = f"User {renamed} was renamed. The new user name for logging on is Anna."
         assert said in Email.objects.get(subject="User renamed: Anna").body
         with pytest.raises(IntegrityError), transaction.atomic():
             User.objects.create(username="root")
@@ -198,7 +198,7 @@ def test_a_start_without_a_database_says_that_names_are_not_checked(tmp_path: Pa
         address = ["-b", f"127.0.0.1:{server.port}"]
         console = subprocess.Popen([*command, *address], cwd=ROOT, env=server.environment | secrets, stdout=out)
     try:
-        wait_for(lambda: "User names are not checked, the database cannot be asked" in server.output.read_text())
+        wait_for(lambda: "User names were not checked: the database is unavailable" in server.output.read_text())
     finally:
         console.terminate()
         assert console.wait(30) == 0

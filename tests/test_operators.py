@@ -13,6 +13,7 @@ from django.core import mail
 from django.core.management import call_command
 from django.test import Client
 
+from apikeys.keys.limits import CreationRefused
 from apikeys.models import ApiKey
 from console.factors.models import Authenticator, RecoveryCodes
 from console.ledger.kinds import Kind
@@ -140,7 +141,7 @@ class TestHelp:
     def test_nobody_does_it_to_himself(self, operator: Client) -> None:
         himself = User.objects.get(username="operator")
         for action in ("disable", "reset_factors"):
-            assert "You cannot do this to yourself." in act(operator, action, himself).content.decode()
+            assert "You cannot apply this action to yourself." in act(operator, action, himself).content.decode()
         assert operator.get(USERS).status_code == 200
 
 
@@ -205,7 +206,7 @@ class TestDisabling:
 
     def test_no_key_is_made_by_a_request_under_way(self, owner: Enrolled) -> None:
         set_active(User.objects.get(pk=owner.pk), False)
-        with pytest.raises(Exception, match="This account is disabled"):
+        with pytest.raises(CreationRefused, match="This account is disabled"):
             ApiKey.objects.issue(owner, uuid.uuid4())
 
 
@@ -284,7 +285,7 @@ class TestWhatTheyNeverSee:
 class TestGuessingFromEverywhere:
     @pytest.mark.parametrize("written", ["owner", " owner", "ｏwner"])
     def test_however_the_name_is_written(self, written: str, owner: Enrolled, settings: Any) -> None:
-        settings.GUESSES_AN_ACCOUNT = 3
+        settings.GUESSES_PER_ACCOUNT = 3
         for n in range(3):
             Client(REMOTE_ADDR=f"192.0.2.{n}").post("/login/", {"username": written, "password": "wrong"})
         assert Entry.objects.filter(account=owner, kind=Kind.PASSWORD_REFUSED).count() == 3
@@ -294,7 +295,7 @@ class TestGuessingFromEverywhere:
     def test_it_is_limited_but_not_where_the_owner_logs_on_from(
         self, owner: Enrolled, codes: Iterator[str], settings: Any
     ) -> None:
-        settings.GUESSES_AN_ACCOUNT = 5
+        settings.GUESSES_PER_ACCOUNT = 5
         at_home = {"REMOTE_ADDR": "192.0.2.200"}
         browser = Client(**at_home)  # type: ignore[arg-type]
         browser.post("/login/", {"username": "owner", "password": PASSWORD})

@@ -113,12 +113,12 @@ def test_nothing_that_a_proxy_writes_is_an_error(peer: str, forwarded_for: str, 
     [
         (
             "proxy.example.org",
-            "'proxy.example.org' is no proxy. Set IP addresses, networks such as 10.0.0.0/8, or unix",
+            "'proxy.example.org' is not an IP address or network. Set IP addresses, networks such as 10.0.0.0/8",
         ),
-        ("127.0.0.1, 10.0.0.0/33", "'10.0.0.0/33' is no proxy. Set"),
-        ("127.0.0.1;10.0.0.1", "'127.0.0.1;10.0.0.1' is no proxy. Set"),
-        ("127.0.0.1:80", "'127.0.0.1:80' is no proxy. Set"),
-        ("*", "'*' is no proxy. Set"),
+        ("127.0.0.1, 10.0.0.0/33", "'10.0.0.0/33' is not an IP address or network. Set"),
+        ("127.0.0.1;10.0.0.1", "'127.0.0.1;10.0.0.1' is not an IP address or network. Set"),
+        ("127.0.0.1:80", "'127.0.0.1:80' is not an IP address or network. Set"),
+        ("*", "'*' is not an IP address or network. Set"),
         (
             "10.1.2.3/8",
             "'10.1.2.3/8' has host bits set. Set 10.0.0.0/8 for the whole network, or 10.1.2.3 for one address.",

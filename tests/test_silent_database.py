@@ -125,7 +125,7 @@ def test_the_background_programs_go_on(site: Site, silent: Silent) -> None:
     output = site.server.output
     before = output.read_text()
     with silent():
-        for said in ("Counted calls cannot be added", "Email and expired sessions wait"):
+        for said in ("Counted calls cannot be added", "Email and expired sessions will be processed later"):
             # 30 s, where a statement was sent before and is not answered
             wait_for(lambda: output.read_text().count(said) > before.count(said), 60)  # noqa: B023
     counted = site.counted()
@@ -134,7 +134,8 @@ def test_the_background_programs_go_on(site: Site, silent: Silent) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("meter", "Counted calls cannot be added"), ("housekeep", "Email and expired sessions wait")]
+    ("name", "said"),
+    [("meter", "Counted calls cannot be added"), ("housekeep", "Email and expired sessions will be processed later")],
 )
 def test_a_background_program_stops(site: Site, silent: Silent, name: str, said: str, tmp_path: Path) -> None:
     output = tmp_path / name

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError
 from django.test import Client
@@ -149,7 +150,7 @@ class TestCommands:
     def test_a_ram_user_belongs_to_a_root_account(self, owner: User, ram_user: User) -> None:
         for wrong in (User(username="x", account=ram_user), ram_user):
             wrong.account = ram_user
-            with pytest.raises(Exception, match="Choose a root account."):
+            with pytest.raises(ValidationError, match="Choose a root account."):
                 wrong.clean()
         ram_user.account = owner
         ram_user.clean()

@@ -83,7 +83,7 @@ class TestOnSqlite:
         ended = run(server, "-c", LIMITED, str(int(file.stat().st_size * part)))
         assert ended.returncode == 1
         assert (
-            "It is unchanged. See that there is room for a copy" in ended.stderr and len(ended.stderr.splitlines()) == 1
+            "It is unchanged. Make room on the disk for a copy" in ended.stderr and len(ended.stderr.splitlines()) == 1
         )
         assert rows(file) == before and [*file.parent.glob("console.sqlite3*")] == [file]
         server.start()
@@ -117,7 +117,7 @@ class TestOnSqlite:
             other.execute("PRAGMA journal_mode=WAL")
             ended = run(server, "-m", "console.start")
         assert ended.returncode == 1
-        assert f"{file} has to be migrated. Another process uses" in ended.stderr
+        assert f"{file} must be migrated. Another process uses" in ended.stderr
         assert rows(file) == before
         server.start()
         assert server.stop() == 0
@@ -141,7 +141,8 @@ class TestANewerVersion:
             ended = run(server, "-m", "console.start")
             assert ended.returncode == 1 and not ended.stdout
             assert ended.stderr == (
-                "The database was migrated by a newer version. Start that version, or restore the backup from before.\n"
+                "The database was migrated by a newer version. Start that version, or restore a backup from before the "
+                "upgrade.\n"
             )
             server.execute("DELETE FROM django_migrations WHERE name = '9999_later'")
             server.start()

@@ -94,7 +94,7 @@ BARE = ONE.removeprefix("1:")
 )
 def test_keys_that_are_none_say_what_to_set(name: str, use: Callable[[str], object], text: str) -> None:
     said = (
-        f"{name} must be one or more `version:key` separated by commas, "
+        f"{name} must be one or more `version:key` pairs separated by commas, "
         "each version once, each key 32 bytes in base64url."
     )
     with pytest.raises(ValueError, match=whole(said)):
@@ -115,7 +115,7 @@ def test_eight_digest_keys_are_taken_and_a_ninth_is_told() -> None:
     for _ in range(7):
         keys = new_key(keys)
     assert len(Vault(ONE, keys).digests("purpose", "secret")) == 8
-    with pytest.raises(ValueError, match=whole("DIGEST_KEYS has more than 8 keys; take out the newest.")):
+    with pytest.raises(ValueError, match=whole("DIGEST_KEYS has more than 8 keys: remove the newest.")):
         Vault(ONE, new_key(keys))
 
 

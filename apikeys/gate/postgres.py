@@ -105,7 +105,7 @@ class PostgresLookup:
             done(Unavailable(self.reason))
             return
         self.waiting.append(Question(digests, done))
-        # unnoticed mutants (1): `send` does nothing while a query is under way.
+        # unnoticed mutants (1): while a query is under way, `send` does nothing.
         if len(self.waiting) == 1 and not self.sent:
             self.loop.call_soon(self.send)  # after the loop has read whatever else has arrived
 

@@ -12,12 +12,12 @@ from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 MESSAGES = {
     "max_active": ngettext_lazy(
-        "You have %(used)s of %(max)s API keys. To create a new one, first delete an existing key.",
+        "You have %(used)s of %(max)s API key. To create a new one, first delete the existing key.",
         "You have %(used)s of %(max)s API keys. To create a new one, first delete an existing key.",
         "max",
     ),
     "max_created_per_day": ngettext_lazy(
-        "You have created %(used)s of %(max)s API keys today. Deleting a key does not restore the quota, which resets "
+        "You have created %(used)s of %(max)s API key today. Deleting a key does not restore the quota, which resets "
         "%(resets)s.",
         "You have created %(used)s of %(max)s API keys today. Deleting a key does not restore the quota, which resets "
         "%(resets)s.",
@@ -30,13 +30,13 @@ MESSAGES = {
         "delete it and create another one."
     ),
     "request_used_key_deleted": gettext_lazy(
-        "This request has already created the API key %(existing)s, which has been deleted since."
+        "This request has already created the API key %(existing)s, which has since been deleted."
     ),
 }
 
 
 class CreationRefused(ValidationError):
-    """Why no key is created: `code` is one of MESSAGES, `params` complete its message, `facts` go to the ledger."""
+    """Why no key was created: `code` is one of MESSAGES, `params` complete the message, `facts` go to the ledger."""
 
     # unnoticed mutants (1): the messages that use `resets` are given one.
     def __init__(self, code: str, resets: str = "", **facts: Any) -> None:

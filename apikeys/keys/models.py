@@ -1,4 +1,4 @@
-"""The keys."""
+"""The model of an API key: creating, viewing and revoking."""
 
 import uuid
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ REVOCATIONS = {"deleted": Kind.KEY_DELETED, "leaked": Kind.KEY_LEAKED}
 
 
 class KeyDeleted(Exception):
-    """The key has been deleted meanwhile."""
+    """The key has already been deleted."""
 
 
 class ShownOnce(Exception):
@@ -46,7 +46,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return self.filter(account=account)
 
     def active(self) -> "ApiKeyQuerySet":
-        """Those that take a place of the limit: all that are not deleted."""
+        """Those that count towards the limit: all that are not deleted."""
         return self.filter(deleted_at=None)
 
     def search(self, text: str) -> "ApiKeyQuerySet":
@@ -118,7 +118,7 @@ class ApiKey(models.Model):
     request_id = models.UUIDField(editable=False)
     created_at = models.DateTimeField(editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
-    disabled_at = models.DateTimeField(null=True, editable=False)  # by its owner; it keeps its place of the limit
+    disabled_at = models.DateTimeField(null=True, editable=False)  # by its owner; it still counts towards the limit
     account_disabled = models.BooleanField(default=False, editable=False)  # while its account is
     expires_at = models.DateTimeField(null=True, editable=False)  # denied from this instant on
 
@@ -134,7 +134,7 @@ class ApiKey(models.Model):
             models.Index(fields=["created_at", "id"], name="keys_by_age"),  # the operators' list
             models.Index(fields=["hint"], name="keys_by_hint"),
             models.Index(fields=["deleted_at"], name="keys_by_deletion", condition=Q(deleted_at__isnull=False)),
-            # Everything that the gate asks for: it reads no row.
+            # All that the gate queries, so that it never reads a row.
             models.Index(
                 fields=["digest", "id", "account", "deleted_at", "disabled_at", "account_disabled", "expires_at"],
                 name="keys_for_the_gate",
@@ -171,13 +171,13 @@ class ApiKey(models.Model):
         return next((hour for hour in self.last_hours if hour.last_call_at), None)
 
     @property
-    def calls_of_a_day(self) -> int:
-        """Accepted in the last 24 hours, with all of the hour in which they begin: rather too many than too few."""
+    def calls_in_24_hours(self) -> int:
+        """Accepted calls of the last 24 hours, including the whole hour in which they begin."""
         return sum(hour.accepted for hour in self.last_hours if hour.hour > ago(hours=25))
 
     @property
     def callers(self) -> list[str]:
-        """IP addresses that it was called from in the last week, latest first: the last one of each hour."""
+        """IP addresses that the key was used from in the last week, latest first: the last one of each hour."""
         week = (hour.last_call_from for hour in self.last_hours if hour.hour > ago(days=7))
         return [*dict.fromkeys(filter(None, week))]
 
@@ -237,9 +237,9 @@ class ApiKey(models.Model):
         return secret
 
     def revoke(self, reason: str = "deleted", facts: Mapping[str, Any] | None = None) -> None:
-        """Deny the key from this commit on and drop its secret; once this returns, no change of the database makes it
-        active again. `reason` is one of REVOCATIONS; `facts` are what the ledger says of it besides. Raises KeyDeleted
-        where that has been done."""
+        """Deny the key from this commit on and drop its secret; once this returns, no change to the database makes it
+        active again. `reason` is one of REVOCATIONS; `facts` are further parameters for the ledger. Raises KeyDeleted
+        where the key is already deleted."""
         now = timezone.now()
         with transaction.atomic():
             record(REVOCATIONS[reason], self.account, key=self, **(facts or {}))

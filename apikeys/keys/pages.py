@@ -26,8 +26,8 @@ DELETED_SHOWN = 20
 INCOMPLETE = gettext_lazy("This form is incomplete. Reload the page and try again.")
 ALREADY_DELETED = gettext_lazy("This API key has already been deleted, perhaps in another window.")
 DAMAGED = gettext_lazy(
-    "This API key cannot be shown: its stored data was modified outside the console. See the activity of your "
-    "account. Contact your operator, and delete the key if nobody can explain it."
+    "This API key cannot be decrypted: its stored data was modified outside the console. Check the Activity page and "
+    "contact your operator. If the change cannot be explained, delete the key."
 )
 
 
@@ -38,7 +38,7 @@ class CreateForm(forms.Form):
 
 
 class OwnKeys(View):
-    """A page of the account that is logged on. Every query starts from `keys`."""
+    """A page of the logged-on account. Every query starts from `keys`."""
 
     def keys(self) -> ApiKeyQuerySet:
         return ApiKey.objects.of(user_of(self.request))
@@ -54,23 +54,23 @@ class KeyList(TemplateResponseMixin, OwnKeys):
         return self.respond()
 
     @property
-    def place(self) -> dict[str, str]:
-        """Where in the list one is: its dialogs lead back there."""
+    def list_params(self) -> dict[str, str]:
+        """The search and the page of the list, to which its dialogs return."""
         return {name: self.request.GET[name] for name in ("q", "page") if self.request.GET.get(name)}
 
     @property
-    def place_query(self) -> str:
-        return f"?{urlencode(self.place)}" if self.place else ""
+    def list_query(self) -> str:
+        return f"?{urlencode(self.list_params)}" if self.list_params else ""
 
     def respond(self, dialog: str = "", status: int = 200, **context: Any) -> HttpResponse:
-        """The list, with the partial of that name as its open dialog. What is folded away is left out behind one."""
+        """The list, with the partial of that name as its open dialog, behind which the deleted keys are left out."""
         search = search_text(self.request)
         keys = self.keys().active().with_last_call()
         context |= {
             **page_of(self.request, keys.search(search) if search else keys),
             "search": search,
-            "place": self.place,
-            "place_query": self.place_query,
+            "list_params": self.list_params,
+            "list_query": self.list_query,
             "quota": self.keys().quota(user_of(self.request)),
             "create_form": CreateForm(),
             "deleted_keys": () if dialog else self.keys().last_deleted(DELETED_SHOWN),
@@ -136,7 +136,7 @@ class ViewKey(SecuredKey):
 
 
 class DeleteKey(SecuredKey):
-    """Confirm Deletion first (a GET, which changes nothing), then security authentication."""
+    """First Confirm Deletion (a GET, which changes nothing), then security authentication."""
 
     dialog = "delete"
 
@@ -148,4 +148,4 @@ class DeleteKey(SecuredKey):
     def act(self, form: SecurityForm) -> HttpResponse:
         self.key.revoke()
         messages.success(self.request, _("The API key %s has been deleted. Calls that use it are denied.") % self.key)
-        return redirect(reverse("apikeys:list") + self.place_query)
+        return redirect(reverse("apikeys:list") + self.list_query)

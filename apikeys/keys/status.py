@@ -1,5 +1,5 @@
-"""The status of a key or of a call, and the one rule that derives it: for the console, the gate, its metrics, nginx and
-the documents alike. Free of Django, because the gate asks for it on every call."""
+"""The status of a key or of a call, and the one rule that derives it, for the console, the gate, its metrics, nginx and
+the documentation. Free of Django, because the gate uses it on every call."""
 
 from enum import StrEnum
 
@@ -10,7 +10,7 @@ class Status(StrEnum):
     DELETED = "deleted"
     DISABLED = "disabled"
     EXPIRED = "expired"
-    # Of a call whose key is none of ours.
+    # Of a call without a key of this installation.
     MISSING = "missing"
     MALFORMED = "malformed"
     UNKNOWN = "unknown"

@@ -79,7 +79,7 @@ def fold(paths: Iterable[Path], store: Store) -> int:
             try:
                 file.path.unlink()
             except OSError as error:
-                logger.error("%s was added to the database and cannot be removed: %s", file.path, error)
+                logger.error("%s was added to the database but cannot be removed: %s", file.path, error)
     return len(new)
 
 
@@ -96,13 +96,13 @@ def lock_and_read(path: Path, locks: ExitStack) -> CountedFile | None:
             hour, records = read_calls(data)
             validate(path, hour, records)
         except ValueError as error:
-            logger.error("%s is not a file of counted calls (%s); it is renamed to .bad", path, error)
+            logger.error("%s is not a file of counted calls (%s) and is renamed to .bad", path, error)
             path.rename(path.with_suffix(".bad"))
             return None
     except (BlockingIOError, FileNotFoundError):
         return None  # its worker is counting in it, or another process has folded it
     except OSError as error:
-        logger.error("The calls in %s are not counted yet, it cannot be read: %s", path, error)
+        logger.error("The calls in %s are not counted yet: the file cannot be read: %s", path, error)
         return None
     return CountedFile(path, hour, records)
 

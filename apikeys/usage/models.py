@@ -20,8 +20,8 @@ class Usage(models.Model):
 
 
 class FoldedFile(models.Model):
-    """A file of counted calls that is in Usage already: written in the same transaction, so that no crash between
-    that and the file's removal counts a call twice."""
+    """A file of counted calls that has been added to Usage: recorded in the same transaction, so that a crash before
+    the file is removed counts no call twice."""
 
     name = models.CharField(max_length=32, primary_key=True)
     folded_at = models.DateTimeField(auto_now_add=True)

@@ -18,14 +18,14 @@ from console.pages.paged import page_of
 
 
 class UsageForm(forms.Form):
-    """Which days, and which key; anything else shows today, for all keys."""
+    """The period and the key; where invalid, today and all keys."""
 
     days = forms.TypedChoiceField(choices=[(days, name) for days, name in PERIODS.items()], coerce=int)
     key = forms.UUIDField(required=False)
 
 
 class OwnUsage(OwnKeys):
-    """The days and keys that are asked for."""
+    """The period and the keys that the request asks for."""
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Sums of the counted calls, and the chart of them."""
+"""Sums of counted calls, and their chart."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -76,7 +76,7 @@ def hour_label(local: datetime) -> str:
 
 
 def chart(keys: ApiKeyQuerySet, days: int) -> Chart:
-    """The calls of those keys: a bar an hour for today, a bar a day for longer."""
+    """The calls of those keys: one bar per hour for today, one per day for longer periods."""
     start, labels, hourly = period(days, timezone.now())
     zone = timezone.get_default_timezone()
     bars = {label: Bar(label) for label in labels}
@@ -99,13 +99,14 @@ def chart(keys: ApiKeyQuerySet, days: int) -> Chart:
 
 
 def called_since(start: datetime) -> Q:
-    """Keys that were. Each is looked up in the index: for EXISTS or IN, PostgreSQL may read every account's hours."""
+    """Matches keys called since then. Each is looked up in the index: with EXISTS or IN, PostgreSQL may read the hours
+    of every account."""
     hours = Usage.objects.filter(key=OuterRef("pk"), hour__gte=start).values("hour")
     return Q(IsNull(Subquery(hours[:1]), False))
 
 
 def called_or_active(keys: ApiKeyQuerySet, days: int) -> ApiKeyQuerySet:
-    """Those that are active or were called in the period."""
+    """The keys that are active or were called in the period."""
     return keys.filter(Q(deleted_at=None) | called_since(period(days, timezone.now())[0]))
 
 

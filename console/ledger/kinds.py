@@ -10,7 +10,7 @@ class Kind(TextChoices):
     CODE_REFUSED = "code.refused", _("Security code refused")
     LOCKED_OUT = "user.locked_out", _("Log-on locked")
     PASSWORD_CHANGED = "password.changed", _("Password changed")
-    EMAIL_CHANGED = "email.changed", _("Email address changed")
+    EMAIL_CHANGED = "email.changed", _("Email changed")
     FACTOR_ADDED = "factor.added", _("Factor added")
     FACTOR_REMOVED = "factor.removed", _("Factor removed")
     FACTOR_DAMAGED = "factor.damaged", _("Factor damaged")

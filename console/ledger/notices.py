@@ -36,11 +36,11 @@ NOTICES = {
         "The %(factor)s of user %(user)s cannot be checked: its stored data was modified outside the console."
     ),
     Kind.LOCKED_OUT: gettext_lazy(
-        "The log-on of user %(who)s is locked for 15 minutes after too many wrong passwords."
+        "The log-on of user %(who)s is locked for 15 minutes after too many incorrect passwords."
     ),
     Kind.PASSWORD_CHANGED: gettext_lazy("The password of user %(user)s was changed."),
-    Kind.RENAMED: gettext_lazy("User %(earlier)s was renamed. The user name to log on with is %(user)s from now on."),
-    Kind.EMAIL_CHANGED: gettext_lazy("The email address of the account was changed."),
+    Kind.RENAMED: gettext_lazy("User %(earlier)s was renamed. The new user name for logging on is %(user)s."),
+    Kind.EMAIL_CHANGED: gettext_lazy("The email of the account was changed."),
 }
 
 

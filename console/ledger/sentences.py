@@ -21,29 +21,29 @@ ACTORS = {
 
 # By kind and, where the row has one, its parameter `reason`.
 DETAILS = {
-    (Kind.CODE_REFUSED, "wrong"): _("The code was wrong."),
+    (Kind.CODE_REFUSED, "wrong"): _("The code was incorrect."),
     (Kind.CODE_REFUSED, "used"): _("The code had been used before."),
-    (Kind.CODE_REFUSED, "unknown-recovery-code"): _("The recovery code was wrong or had been used before."),
-    (Kind.LOCKED_OUT, "address"): _("Too many wrong passwords from one IP address."),
-    (Kind.LOCKED_OUT, "unfamiliar"): _("Too many wrong passwords from unfamiliar IP addresses."),
-    (Kind.PASSWORD_CHANGED, ""): _("Of user %(user)s."),
+    (Kind.CODE_REFUSED, "unknown-recovery-code"): _("The recovery code was incorrect or had already been used."),
+    (Kind.LOCKED_OUT, "address"): _("Too many incorrect passwords from one IP address."),
+    (Kind.LOCKED_OUT, "unfamiliar"): _("Too many incorrect passwords from unfamiliar IP addresses."),
+    (Kind.PASSWORD_CHANGED, ""): _("User: %(user)s."),
     (Kind.PASSWORD_CHANGED, "invitation"): _("First password of user %(user)s, set through an invitation."),
-    (Kind.EMAIL_CHANGED, ""): _("To %(email)s."),
-    (Kind.EMAIL_CHANGED, "removed"): _("No email address is set."),
+    (Kind.EMAIL_CHANGED, ""): _("New email: %(email)s."),
+    (Kind.EMAIL_CHANGED, "removed"): _("No email is set."),
     (Kind.FACTOR_ADDED, ""): _("%(factor)s of user %(user)s."),
     (Kind.FACTOR_REMOVED, ""): _("%(factor)s of user %(user)s."),
     (Kind.FACTOR_REMOVED, "reset"): _("All factors of user %(user)s, reset by an operator."),
     (Kind.FACTOR_DAMAGED, ""): _("The stored %(factor)s of user %(user)s was modified outside the console."),
-    (Kind.RECOVERY_CODES_CREATED, ""): _("Of user %(user)s."),
+    (Kind.RECOVERY_CODES_CREATED, ""): _("User: %(user)s."),
     (Kind.SESSION_ENDED, ""): _("Session of user %(user)s from %(address)s."),
     (Kind.KEY_DELETED, "again"): _(
-        "It had been deleted before and was active again: the database was restored from a backup or modified outside "
-        "the console."
+        "The key had already been deleted, but was active again: the database was restored from a backup or modified "
+        "outside the console."
     ),
     (Kind.KEY_LEAKED, "reported"): _("According to the report, it was found at %(url)s."),
     (Kind.KEY_LEAKED, "signed"): _("According to a report with a verified signature, it was found at %(url)s."),
     (Kind.KEY_DAMAGED, ""): _("The stored key was modified outside the console."),
-    (Kind.COPIES_DELETED, ""): _("Number of API keys: %(count)s."),
+    (Kind.COPIES_DELETED, ""): _("API keys: %(count)s."),
     (Kind.CREATION_REFUSED, "max_active"): _("%(used)s of %(max)s API keys were in use."),
     (Kind.CREATION_REFUSED, "max_created_per_day"): _("%(used)s of %(max)s API keys had been created that day."),
     (Kind.CREATION_REFUSED, "request_used"): _("The same request had created the API key %(existing)s."),

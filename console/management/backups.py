@@ -24,12 +24,12 @@ from console.vault_keys import VaultKey
 
 
 class BackupError(Exception):
-    """There is no backup, or it is not restored; the message says why."""
+    """A backup was not written, or not restored; the message says why."""
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Whatever goes wrong, as BackupError."""
+def as_backup_error() -> Iterator[None]:
+    """Raise any expected error as BackupError."""
     try:
         yield
     except (DatabaseError, ImproperlyConfigured, OSError, StartError, sqlite3.Error, sqlite_file.InUse) as error:
@@ -37,11 +37,12 @@ def told() -> Iterator[None]:
 
 
 def back_up(file: Path) -> str:
-    """Write it, read it back, and say what is in it. Raises BackupError, whose message says if there is a file."""
-    with told():
+    """Write a backup, read it back, and return a summary of it. Raises BackupError, whose message says whether there
+    is a file."""
+    with as_backup_error():
         if file.exists():
-            raise BackupError(f"{file} exists. Choose another name.")
-        new = sqlite_file.beside(file)
+            raise BackupError(f"{file} already exists. Choose another name.")
+        new = sqlite_file.replacement_for(file)
         try:
             new.touch(mode=0o600)
             if settings.SQLITE_FILE:
@@ -52,10 +53,10 @@ def back_up(file: Path) -> str:
         finally:
             sqlite_file.remove(new)
     try:
-        with told(), sqlite_file.django_on(file) if settings.SQLITE_FILE else nullcontext():
-            return content()
+        with as_backup_error(), sqlite_file.django_using(file) if settings.SQLITE_FILE else nullcontext():
+            return verified_summary()
     except BackupError as error:
-        raise BackupError(f"{file} is a copy of the database, but there is something wrong with it. {error}") from error
+        raise BackupError(f"{file} was written, but the database in it is not intact. {error}") from error
 
 
 def copy_sqlite(source: Path, new: Path) -> None:
@@ -66,26 +67,27 @@ def copy_sqlite(source: Path, new: Path) -> None:
 def dump_postgres(new: Path) -> None:
     with conninfo() as database:
         run("pg_dump", "--format=custom", f"--file={new}", f"--dbname={database}")
-    run("pg_restore", f"--file={os.devnull}", str(new))  # reads all of it
+    run("pg_restore", f"--file={os.devnull}", str(new))  # reads the whole file
 
 
 def restore(file: Path) -> tuple[str, int]:
-    """In the place of the database, and say what is in it, and how many keys were deleted in it. Raises BackupError;
-    then SQLite's file is as it was, and the message says what is wrong with PostgreSQL's database."""
-    with told():
+    """Replace the database with a backup. Return a summary of it, and how many of its keys were deleted after it and
+    are deleted in it too. Raises BackupError; then the SQLite file is unchanged, and the message says what is wrong
+    with a PostgreSQL database."""
+    with as_backup_error():
         if not file.is_file():
-            raise BackupError(f"There is no file {file}.")
+            raise BackupError(f"{file} is not a file.")
         lock.take(settings.DATA_DIR, "restores a backup")
         return restore_sqlite(file, settings.SQLITE_FILE) if settings.SQLITE_FILE else restore_postgres(file)
 
 
 def restore_sqlite(file: Path, place: Path) -> tuple[str, int]:
-    new = sqlite_file.beside(place)
+    new = sqlite_file.replacement_for(place)
     try:
         copy_sqlite(file, new)
-        with sqlite_file.django_on(new):
-            found = migrated_content()
-        with sqlite_file.alone(place) if place.exists() else nullcontext():
+        with sqlite_file.django_using(new):
+            found = migrate_and_verify()
+        with sqlite_file.exclusive(place) if place.exists() else nullcontext():
             sqlite_file.replace(place, new)
     finally:
         sqlite_file.remove(new)
@@ -98,26 +100,25 @@ def restore_postgres(file: Path) -> tuple[str, int]:
     with conninfo() as database:
         options = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"]
         run("pg_restore", *options, f"--dbname={database}", str(file))
-    return migrated_content()
+    return migrate_and_verify()
 
 
-def migrated_content() -> tuple[str, int]:
-    """What is in it, and how many keys were deleted in it, because they had been deleted since."""
+def migrate_and_verify() -> tuple[str, int]:
     if schema.state() == schema.PENDING:
         call_command("migrate", verbosity=0)
-    return content(), sum(int(count or 0) for _, count in database_restored.send(None))
+    return verified_summary(), sum(int(count or 0) for _, count in database_restored.send(None))
 
 
-def content() -> str:
-    """What the database has, once all of it is verified. Raises BackupError."""
+def verified_summary() -> str:
+    """Verify the whole database, and return a summary of it. Raises BackupError."""
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
             found = cursor.execute("PRAGMA integrity_check").fetchall()
             found += cursor.execute("PRAGMA foreign_key_check").fetchall()
-        if found != [("ok",)]:
-            raise BackupError(f"SQLite finds the file damaged: {found[0]}")
+        if damage := [row for row in found if row != ("ok",)]:
+            raise BackupError(f"The SQLite file is damaged: {' '.join(map(str, damage[0]))}")
     if state := schema.state():
-        raise BackupError(f"The database is of another version: {state}.")
+        raise BackupError(f"The database does not match this version: {state}.")
     VaultKey.check_recorded()
     accounts = User.objects.filter(account=None)
     rows = 0
@@ -125,14 +126,14 @@ def content() -> str:
         try:
             rows += verify(Entry.objects.filter(account=account).rows()).rows
         except BrokenChain as broken:
-            raise BackupError(f"The ledger of {account} does not verify: {broken}") from broken
+            raise BackupError(f"The ledger of account {account} cannot be verified: {broken}") from broken
     last = Entry.objects.order_by("at").values_list("at", flat=True).last()
-    return f"{len(accounts)} root accounts, {rows} rows of the ledger, the last of {last or 'never'}"
+    return f"root accounts: {len(accounts)}, ledger rows: {rows}, last written: {last or 'never'}"
 
 
 @contextmanager
 def conninfo() -> Iterator[str]:
-    """For PostgreSQL's programs. The password is in a file: everyone on the machine sees a command line."""
+    """For the PostgreSQL client programs. The password is in a file: every user of the machine sees a command line."""
     parameters = conninfo_to_dict(settings.ENVIRONMENT.postgres_conninfo)
     password = str(parameters.pop("password", "")).replace("\\", r"\\").replace(":", r"\:")
     with tempfile.NamedTemporaryFile("w") as file:
@@ -148,6 +149,6 @@ def run(program: str, *words: str) -> None:
     try:
         ended = subprocess.run([program, *words], capture_output=True, text=True)
     except FileNotFoundError:
-        raise BackupError(f"{program} is missing. Install PostgreSQL's client programs.") from None
+        raise BackupError(f"{program} is not installed. Install the PostgreSQL client programs.") from None
     if ended.returncode:
         raise BackupError(f"{program}: {ended.stderr.strip()}")

@@ -17,14 +17,14 @@ from console.pages.paged import page_of, search_text
 
 
 class ActivityForm(forms.Form):
-    """What to show, besides a search; anything else shows all."""
+    """The filters besides the search; an invalid one is ignored."""
 
     kind = forms.ChoiceField(choices=[("", _("All events")), *Kind.choices], required=False)
     key = forms.UUIDField(required=False)
 
 
 class OwnLedger(View):
-    """What is asked for of the account's own rows, newest first."""
+    """The rows of the logged-on account that match the filters, newest first."""
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
@@ -51,7 +51,9 @@ class Activity(OwnLedger, TemplateView):
     template_name = "console/activity.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        page = page_of(self.request, self.entries().values("number"))  # which an index has: no row is read in vain
+        page = page_of(
+            self.request, self.entries().values("number")
+        )  # which the index covers: only the rows of the page are read
         entries = [*self.ledger().filter(number__in=page["page_obj"].object_list)]
         events = [
             {

@@ -1,4 +1,4 @@
-"""CSV files, sent while they are made: neither their first byte nor the server's memory depends on their length."""
+"""Streamed CSV files: neither the time to the first byte nor the server's memory depends on their length."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -12,8 +12,8 @@ HELD_BACK = 3  # of each piece but the last: the end of a hash, and of its line
 
 
 def csv_download(request: HttpRequest, name: str, lines: Iterable[str]) -> HttpResponseBase:
-    """What fails before anything is sent gets the page of an error; what fails later closes the connection. A thread
-    of the server is held until the client, or a proxy that buffers, has taken everything."""
+    """An error before anything is sent gets an error page; a later one closes the connection. The download holds a
+    thread of the server until the client, or a buffering proxy, has received everything."""
     pieces = in_pieces(chain([BYTE_ORDER_MARK], lines))
     first, second = next(pieces), next(pieces, None)
     headers = {"Content-Type": "text/csv; charset=utf-8", "Content-Disposition": f'attachment; filename="{name}.csv"'}

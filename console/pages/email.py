@@ -1,4 +1,4 @@
-"""Where the owner is notified of what happens to the account. The previous email address is notified of a new one."""
+"""The email that notifications about the account are sent to. The previous one is notified of the change."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from console.pages.secured import SecuredView
 
 class EmailForm(ReauthenticationForm):
     email = forms.EmailField(
-        label=gettext_lazy("Email address"),
+        label=gettext_lazy("Email"),
         required=False,
         widget=forms.EmailInput(attrs={"autocomplete": "email"}),
     )
@@ -43,7 +43,9 @@ class EmailPage(SecuredView):
                 user.email = email
                 user.save(update_fields=["email"])
                 subject = _("Notifications about your account: %s") % user
-                Email.queue(email, subject, _("Notifications about the account %s are sent here from now on.") % user)
+                Email.queue(
+                    email, subject, _("You will receive notifications about the account %s at this email.") % user
+                )
         if email:
             messages.success(self.request, _("Notifications about your account are sent to %s.") % email)
         else:

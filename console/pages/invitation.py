@@ -1,4 +1,4 @@
-"""A new user's first password, set through the link that an operator hands over (console.operators.invite)."""
+"""A new user's first password, set through an invitation link (console.operators.invite)."""
 
 from typing import Any
 

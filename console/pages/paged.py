@@ -1,4 +1,4 @@
-"""Lists in pages, whatever their length."""
+"""Pagination and search of lists."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ MAX_SEARCH = 100  # characters
 
 
 def page_of(request: HttpRequest, rows: QuerySet[Any, Any]) -> dict[str, Any]:
-    """What templates/pages.html shows: the page of `rows` that `?page=` asks for. A page past the end is the last
-    one: rows may have been deleted since its link was shown."""
+    """The context of templates/pages.html: the page of `rows` that `?page=` asks for; past the end, the last one,
+    as rows may have been deleted since the link was shown."""
     return {"page_obj": Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))}
 
 
 def search_text(request: HttpRequest) -> str:
-    """What `?q=` asks for, on one line."""
+    """The text of `?q=`, without control characters."""
     return "".join(filter(str.isprintable, request.GET.get("q", ""))).strip()[:MAX_SEARCH]

@@ -1,4 +1,4 @@
-"""The base of every page with an act behind security authentication."""
+"""The base of every page with an action behind security authentication."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from console.security import guessed_too_often, record_lockout, record_refused_p
 
 
 def check_password(request: HttpRequest, password: str) -> None:
-    """Whether it is that of whoever is logged on. Raises PasswordRefused; guesses count as those at the log-on do."""
+    """Check the logged-on user's password. Raises PasswordRefused; guesses count as at the log-on."""
     name = user_of(request).get_username()
     if guessed_too_often(name, client_address(request)):
         record_lockout(request, "unfamiliar")
@@ -28,8 +28,8 @@ def check_password(request: HttpRequest, password: str) -> None:
 
 
 def authenticated(request: HttpRequest, form: SecurityForm) -> Factor | None:
-    """The factor that accepted the code of a valid form. None where anything was refused: the form has the reason as
-    its error, and `status` as the response's."""
+    """The factor that accepted the code of a valid form. None where anything was refused: the reason is then the form's
+    error, and `form.status` the status of the response."""
     try:
         if isinstance(form, ReauthenticationForm):
             check_password(request, form.cleaned_data["password"])
@@ -41,7 +41,7 @@ def authenticated(request: HttpRequest, form: SecurityForm) -> Factor | None:
 
 
 class SecuredView(TemplateResponseMixin, View):
-    """GET shows a form; POST carries it with a code, which serves this one act and no other."""
+    """GET shows a form; POST submits it with a code, which serves this one action and no other."""
 
     form_class: type[SecurityForm] = SecurityForm
     factor: Factor  # that accepted the code

@@ -1,4 +1,4 @@
-"""The factors of whoever is logged on, and new recovery codes."""
+"""The Security page: the user's factors, and new recovery codes."""
 
 from typing import Any
 

@@ -16,7 +16,7 @@ from console.pages.secured import SecuredView
 
 
 def verify_session(request: HttpRequest, factor: Factor) -> None:
-    """The session has passed a factor. It gets a new session key, as after the password."""
+    """Mark the session as verified by a factor. It gets a new session key, as after the password."""
     with transaction.atomic():
         if not user_of(request).is_verified():
             record(Kind.LOGGED_ON, user_of(request), by_factor=factor.kind)

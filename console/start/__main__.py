@@ -1,4 +1,4 @@
-"""Prepare the data folder, have the servers run (console.supervisor), and print where they are."""
+"""Prepare the data folder, start the servers (console.supervisor), and print their URLs."""
 
 import os
 import signal
@@ -14,12 +14,12 @@ from console.supervisor import HOST
 
 
 def exit_at_once(signum: int, frame: FrameType | None) -> None:
-    """Until the servers run: every step leaves the folder as it was, or done."""
+    """Until the servers run. Each step is done wholly or not at all, so that it may end at any moment."""
     os._exit(0)
 
 
 def check_port(name: str, port: int) -> None:
-    """Raises StartError where it cannot be listened on."""
+    """Raises StartError where the port cannot be listened on."""
     try:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

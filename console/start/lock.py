@@ -11,18 +11,18 @@ from console.supervisor import STOP_SECONDS
 
 
 def take(folder: Path, what: str) -> int:
-    """A file descriptor that holds the folder until every process that has it is gone. Raises StartError that names
-    the process that holds it already.
+    """Lock the folder, and return the file descriptor that holds it until every process with it has ended. Raises
+    StartError that names the process that holds it already.
 
-    `what` it does is for whoever comes next: "serves http://…". The servers of a start that was killed are about to
-    end, and are waited for.
+    `what` tells the next start what this one does: "serves http://…". The servers of a start that was killed are about
+    to end, and are waited for.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, mode=0o600)
     deadline = time.monotonic() + STOP_SECONDS
     while not locked(file):
         holder = os.pread(file, 1000, 0).decode().strip()
-        if lives(holder.partition(",")[0]) or time.monotonic() > deadline:
+        if is_alive(holder.partition(",")[0]) or time.monotonic() > deadline:
             raise StartError(
                 f"{folder} is in use by process {holder}. Stop that process, or set CONSOLE_DATA_DIR to another folder."
             )
@@ -40,10 +40,10 @@ def locked(file: int) -> bool:
     return True
 
 
-def lives(pid: str) -> bool:
+def is_alive(pid: str) -> bool:
     try:
-        with suppress(PermissionError):  # it lives, and is another user's
+        with suppress(PermissionError):  # it is alive, and another user's
             os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):  # or it has not written down its own yet
+    except (ProcessLookupError, ValueError):  # or the holder has not written its id yet
         return False
     return True

@@ -1,4 +1,4 @@
-"""The database in the form that this version wants.
+"""Migrating the database to the form that this version needs.
 
 SQLite is migrated on a copy, which takes the file's place when it is complete: a migration and the record of it are two
 transactions, and a disk that is full after the first leaves a file that cannot be migrated again.
@@ -42,34 +42,34 @@ def migrate(file: Path | None) -> None:
 
 
 def migrate_sqlite(file: Path) -> None:
-    new = sqlite_file.beside(file)
+    new = sqlite_file.replacement_for(file)
     try:
         if not file.exists():
             migrate_at(new)
             sqlite_file.replace(file, new)
         elif not up_to_date():
             connection.close()
-            with sqlite_file.alone(file) as database:
+            with sqlite_file.exclusive(file) as database:
                 sqlite_file.copy(database, new)
                 migrate_at(new)
                 sqlite_file.replace(file, new)
     except (DatabaseError, sqlite3.Error, OSError) as error:
         sqlite_file.remove(new)
         raise StartError(
-            f"{file} cannot be migrated: {error}. It is unchanged. See that there is room for a copy, and start again."
+            f"{file} cannot be migrated: {error}. It is unchanged. Make room on the disk for a copy, and start again."
         ) from error
     except sqlite_file.InUse as error:
-        raise StartError(f"{file} has to be migrated. {error}") from error
+        raise StartError(f"{file} must be migrated. {error}") from error
 
 
 def migrate_at(new: Path) -> None:
-    with sqlite_file.django_on(new):
+    with sqlite_file.django_using(new):
         call_command("migrate", verbosity=0)
 
 
 def up_to_date() -> bool:
-    """Whether there is nothing to migrate. Raises StartError where a newer version has migrated."""
+    """Whether there is nothing to migrate. Raises StartError where a newer version has migrated the database."""
     state = schema.state()
     if state == schema.NEWER:
-        raise StartError(f"The database was {state}. Start that version, or restore the backup from before.")
+        raise StartError(f"The database was {state}. Start that version, or restore a backup from before the upgrade.")
     return not state

@@ -14,10 +14,10 @@ def new_secrets() -> dict[str, str]:
 def write(file: Path, made: dict[str, str]) -> None:
     """Where there is none yet: whole or not at all, readable by its owner alone."""
     if not file.exists():
-        write_whole(file, "".join(f"{name}={value}\n" for name, value in made.items()))
+        write_atomically(file, "".join(f"{name}={value}\n" for name, value in made.items()))
 
 
-def write_whole(file: Path, text: str) -> None:
+def write_atomically(file: Path, text: str) -> None:
     new = file.with_name(f"{file.name}.new")
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=0o600), "w") as out:
         out.write(text)

@@ -1,4 +1,4 @@
-"""The supervisor and its servers, which live as long as this process has its end of the line to them."""
+"""The supervisor and its servers, which run for as long as this process keeps its end of the socket open."""
 
 import os
 import signal
@@ -29,13 +29,13 @@ class Servers:
         theirs.close()
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
-        """The first signal does; those after it change nothing."""
+        """The first signal closes the socket; later ones change nothing."""
         self.stopping = True
         with suppress(OSError):  # closed meanwhile
             self.line.shutdown(socket.SHUT_RDWR)
 
     def serving(self) -> bool:
-        """Wait until they answer; False where that does not come."""
+        """Wait until the servers answer; False where they end before."""
         for line in map(str.strip, self.lines):
             if line == READY:
                 return True
@@ -43,7 +43,7 @@ class Servers:
         return False
 
     def wait(self) -> int:
-        """Until told to stop: 0. Until a server ends by itself: 1."""
+        """Wait, and return the exit status: 0 after a signal, 1 after a server that ended unexpectedly."""
         self.lines.read()
         self.line.close()
         try:
@@ -56,6 +56,6 @@ class Servers:
                     os.killpg(group, signal.SIGKILL)
         if self.stopping:
             return 0
-        if status != 1:  # then it has said which server
-            print(f"The supervisor of the servers was ended by itself (status {status}).", file=sys.stderr)
+        if status != 1:  # with 1, it has printed which server
+            print(f"The supervisor ended unexpectedly (status {status}).", file=sys.stderr)
         return 1

@@ -14,12 +14,12 @@ from console.environment import Environment
 from console.management.commands.createroot import weakness
 from console.operators import create_root
 from console.start import StartError, migration
-from console.start.secrets_file import write_whole
+from console.start.secrets_file import write_atomically
 from console.vault_keys import VaultKey
 
 
 def prepare(found: Environment) -> str:
-    """What to print of the first account's password, or "". Raises StartError."""
+    """The line to print about the first account's password, or "". Raises StartError."""
     try:
         with migration.one_at_a_time():
             migration.migrate(found.sqlite_file)
@@ -30,7 +30,7 @@ def prepare(found: Environment) -> str:
         raise StartError(str(error)) from error
     finally:
         connection.close()
-    # All of them anew: one that met a full disk is not complete.
+    # All of them again: on a full disk, an earlier start may have left some incomplete.
     call_command("collectstatic", interactive=False, clear=True, verbosity=0)
     return password
 
@@ -47,7 +47,7 @@ def first_account(found: Environment) -> str:
         create_root("root", given, operator=True)
         return "as set by CONSOLE_ROOT_PASSWORD"
     password = secrets.token_urlsafe(18)
-    write_whole(kept, password)
+    write_atomically(kept, password)
     create_root("root", password, operator=True)
     return shown(password)
 

@@ -37,5 +37,9 @@ def test_of_many_guesses_at_once_no_more_are_looked_at_than_one_after_the_other(
 
         with ThreadPoolExecutor(32) as threads:
             statuses = [answer.status_code for answer in threads.map(guess, range(64))]
-        assert sorted(statuses) == [422] * 9 + [429] * 55
+        # Of one caller the console checks two passwords at once; the others it turns away without a look (503).
+        assert set(statuses) <= {422, 429, 503} and statuses.count(422) <= 9
+        while (status := guess(64).status_code) == 422:
+            statuses.append(status)
+        assert status == 429 and statuses.count(422) == 9
         assert guesser.http.post("/login/", data=form | {"password": PASSWORD}).status_code == 429

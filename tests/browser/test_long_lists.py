@@ -27,13 +27,7 @@ def test_they_fit_any_screen_and_are_read_by_anyone(context: BrowserContext, fre
     page = context.new_page()
     log_on_and_enrol(page)
     fresh_server.run_script(FILL)
-    for path in (
-        "/api-keys/?q=sk",
-        "/api-keys/?q=nothing",
-        "/activity/?q=sk",
-        "/api-keys/usage/",
-        "/security/sessions/",
-    ):
+    for path in PATHS:
         page.goto(path)
         check(page)
         for width in (360, 1280):

@@ -52,6 +52,9 @@ def as_another_user() -> Iterator[int]:
         os.seteuid(os.getuid())
 
 
+AS_INSTALLED = {"CONSOLE_WORKERS": "2", "GATE_WORKERS": "2"}  # what `make run` has by default
+
+
 class Server:
     """`python -m console.start`, as a process."""
 
@@ -70,6 +73,8 @@ class Server:
             "PORT": str(self.port),
             "GATE_PORT": str(self.gate_port),
             "METERING_SECONDS": "0.2",
+            "CONSOLE_WORKERS": "1",  # more take longer to start, and few tests need them
+            "GATE_WORKERS": "1",
             **environment,
         }
 

@@ -22,7 +22,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--once", action="store_true", help="add what is there now, and end")
+        parser.add_argument("--once", action="store_true", help="add the finished files, and exit")
 
     def handle(self, *args: Any, **options: Any) -> None:
         deletions, usage = Deletions(), UsageStore()
@@ -34,7 +34,7 @@ class Command(BaseCommand):
         if options["once"]:
             self.stdout.write(f"{work()} files folded")
             return
-        os.nice(10)  # answering calls comes first
+        os.nice(10)  # answering calls has priority
         with suppress(Error):  # it is tried again
             deletions.complete()  # the gate misses the file until then
         repeat(work, settings.METERING_SECONDS, "Counted calls cannot be added to the database yet")

@@ -19,4 +19,4 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         secrets = options["file"].read().removeprefix(BYTE_ORDER_MARK).split()
         revoked = revoke_leaked(map(Leak, secrets))
-        self.stdout.write(f"{revoked} of {len(secrets)} deleted; the others are unknown or were deleted before.")
+        self.stdout.write(f"{revoked} of {len(secrets)} deleted; the others are unknown or were already deleted.")

@@ -1,6 +1,5 @@
-"""Move everything that is stored to the newest vault keys."""
+"""Re-encrypt everything that is stored with the newest vault keys."""
 
-import os
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
@@ -14,6 +13,7 @@ from apikeys.keys.models import ApiKey
 from console.factors.models import Authenticator
 from console.ledger.kinds import Kind
 from console.ledger.record import record
+from console.start.secrets_file import write_atomically
 from console.vault import MAX_DIGEST_KEYS, VaultError, new_key, parse_keys
 from console.vault_keys import VaultKey
 
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         parser.add_argument("--add", action="store_true", help="only add a new version of both keys to secrets.env")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if connection.vendor == "sqlite":  # unlike a page, a rotation can wait for the console and the gate's counts
+        if connection.vendor == "sqlite":  # unlike a page, a rotation can wait for other writers
             connection.cursor().execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         VaultKey.check_all()
         if options["add"]:
@@ -46,7 +46,7 @@ class Command(BaseCommand):
         self.recorded = 0
         self.damaged: list[Authenticator | ApiKey] = []
         moved = self.rotate_all(sealed)
-        if not self.damaged and self.rotate_all(sealed):  # what has been written meanwhile
+        if not self.damaged and self.rotate_all(sealed):  # rows that were written in the meantime
             raise CommandError(
                 "A console still writes with older keys. Restart every console with the new ones, then run this again."
             )
@@ -88,7 +88,7 @@ class Command(BaseCommand):
             self.show()
 
     def renew(self, row: Authenticator | ApiKey) -> bool:
-        """Whether it could be decrypted, and was changed."""
+        """Re-encrypt the row if necessary. Whether it was changed."""
         try:
             secret = settings.VAULT.open(row.place, bytes(row.sealed_secret or b""))
         except VaultError:
@@ -131,14 +131,11 @@ class Command(BaseCommand):
                 raise CommandError(f"{name} does not come from {file}. Add a version where it is set.")
             if name == "VAULT_KEYS" or len(parse_keys(name, lines[name])) < MAX_DIGEST_KEYS:
                 lines[name] = new_key(lines[name])
-        new = file.with_suffix(".new")
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=0o600), "w") as out:
-            for line in text.splitlines():
-                name = line.partition("=")[0]
-                out.write(f"{name}={lines[name]}\n" if name in lines else f"{line}\n")
-            out.flush()
-            os.fsync(out.fileno())
-        new.rename(file)
+        changed = [
+            f"{name}={lines[name]}\n" if (name := line.partition("=")[0]) in lines else f"{line}\n"
+            for line in text.splitlines()
+        ]
+        write_atomically(file, "".join(changed))
         self.stdout.write(f"{file} has new versions. Back it up; restart the gates, then the consoles, then rotate.")
         if lines["DIGEST_KEYS"] == used["DIGEST_KEYS"]:
             self.stdout.write(f"DIGEST_KEYS is unchanged: it has {MAX_DIGEST_KEYS} versions, the maximum.")

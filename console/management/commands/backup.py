@@ -12,13 +12,13 @@ from console.vault_keys import VaultKey
 
 class Command(BaseCommand):
     help = (
-        "Writes the database to a file while everything runs, reads the file back and verifies it. "
-        "The keys that it needs (VAULT_KEYS, DIGEST_KEYS) are not in it."
+        "Backs up the database to a file while everything runs, then reads the file back and verifies it. "
+        "The file does not contain the keys that it needs (VAULT_KEYS, DIGEST_KEYS)."
     )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", type=Path, help="the file to write, which does not exist yet")
+        parser.add_argument("file", type=Path, help="the file to write, which must not exist")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -27,4 +27,4 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         needed = ", ".join(f"{key.name} {key.version}" for key in VaultKey.objects.order_by("name", "version"))
         self.stdout.write(f"{options['file']}: {content}. Verified.")
-        self.stdout.write(f"It cannot be used without these keys, which are not in it: {needed}. Keep them elsewhere.")
+        self.stdout.write(f"It does not contain the keys that it needs: {needed}. Store them separately.")

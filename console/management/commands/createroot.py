@@ -24,13 +24,13 @@ def weakness(name: str, password: str) -> str:
 class Command(BaseCommand):
     help = (
         "Creates a root account and prints its password, once. "
-        "With CONSOLE_ROOT_PASSWORD set, that is the password, and it is not printed."
+        "If CONSOLE_ROOT_PASSWORD is set, it becomes the password and is not printed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", help="the user name to log on with")
-        parser.add_argument("--email", default="", help="where its owner is notified of what happens to it")
-        parser.add_argument("--operator", action="store_true", help="may also use the operators' site")
+        parser.add_argument("--email", default="", help="the email that notifications about the account are sent to")
+        parser.add_argument("--operator", action="store_true", help="also allow access to the operators' site")
 
     def handle(self, *args: Any, **options: Any) -> None:
         given = settings.ENVIRONMENT.root_password

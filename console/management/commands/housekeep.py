@@ -17,14 +17,19 @@ class Command(BaseCommand):
     help = "Sends waiting email and deletes expired sessions, every few seconds. One process is enough."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--once", action="store_true", help="only what is due now")
+        parser.add_argument("--once", action="store_true", help="process what is due now, and exit")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["once"]:
             clean_up()
             self.stdout.write(f"{send_due()} emails sent")
             return
-        repeat(clean_up, SECONDS, "Email and expired sessions wait: the database cannot be reached", send_due)
+        repeat(
+            clean_up,
+            SECONDS,
+            "Email and expired sessions will be processed later: the database is unavailable",
+            send_due,
+        )
 
 
 def clean_up() -> None:

@@ -11,11 +11,11 @@ from console.operators import rename
 
 
 class Command(BaseCommand):
-    help = "Changes the user name that a user logs on with. Sessions, keys, factors, and the password stay."
+    help = "Changes the user name that a user logs on with. Sessions, keys, factors, and the password are kept."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("name", help="the user name of today")
-        parser.add_argument("new_name", help="the user name from now on")
+        parser.add_argument("name", help="the current user name")
+        parser.add_argument("new_name", help="the new user name")
 
     def handle(self, *args: Any, **options: Any) -> None:
         user = User.objects.named(options["name"])

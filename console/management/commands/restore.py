@@ -12,8 +12,8 @@ from console.management.backups import BackupError, restore
 
 class Command(BaseCommand):
     help = (
-        "Restores a file that `manage.py backup` wrote, migrates it to this version and verifies it. SQLite's file of "
-        "before stays beside it; with PostgreSQL, the database has to be empty. Stop everything before."
+        "Restores a backup written by `manage.py backup`, migrates it to this version and verifies it. The previous "
+        "SQLite file is kept beside it; a PostgreSQL database must be empty. Stop all programs first."
     )
     requires_system_checks: list[str] = []
 
@@ -27,9 +27,9 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         self.stdout.write(f"Restored: {content}. Verified.")
         if settings.DELETED_KEYS_FILE.exists():
-            self.stdout.write(f"API keys that had been deleted since, and are deleted in it again: {again}.")
+            self.stdout.write(f"Keys that were deleted after the backup, and are deleted again: {again}.")
         else:
             self.stdout.write(
-                f"There is no {settings.DELETED_KEYS_FILE}: API keys that were deleted since are active again. "
-                "Put a copy of that file in place before you start, or delete them again."
+                f"{settings.DELETED_KEYS_FILE} does not exist: keys that were deleted after the backup are active "
+                "again. Put a copy of that file in place before you start, or delete them again."
             )

@@ -15,15 +15,15 @@ from console.ledger.verify import hash_value, verify_file
 
 class Command(BaseCommand):
     help = (
-        "Verifies that no row of the ledger was changed, moved or removed: of every account in the database, or of one "
-        "in an unfiltered export, without a database (python -m console.ledger.verify needs no installation either). "
-        "Keep the last hash that it prints elsewhere: with --head it shows later that no row was cut off the end."
+        "Verifies that no row of the ledger was changed, moved, or removed: for every account in the database, or for "
+        "one in an unfiltered export (which python -m console.ledger.verify does without an installation). "
+        "Store the last hash that it prints elsewhere: with --head, it proves later that no row was cut off the end."
     )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", nargs="?", type=Path, help="a CSV export of the Activity page")
-        parser.add_argument("--account", help="of this account alone")
+        parser.add_argument("--account", help="verify only this account")
         parser.add_argument("--head", type=hash_value, help="an earlier last hash, which must still be in the ledger")
 
     def handle(self, *args: Any, **options: Any) -> None:
