@@ -190,7 +190,7 @@ class TestAKeyThatIsShownOnce:
     ) -> None:
         User.objects.filter(pk=owner.pk).update(max_active_keys=1)
         page = mine.get(f"/api-keys/{shown_once.pk}/view/").content
-        assert html.text(page, "dialog .refusal").startswith("You have 1 of 1 API keys.")
+        assert html.text(page, "dialog .refusal").startswith("You have 1 of 1 API key.")
         assert html.attribute(page, "dialog button.primary", "aria-disabled") == "true"
 
     def test_a_copy_that_is_deleted_while_a_code_is_typed(

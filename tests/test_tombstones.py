@@ -290,7 +290,7 @@ class TestTheDatabase:
         deletions.complete()
         assert sorted(file.read_text().splitlines()) == sorted(before.splitlines())
         problem, count = (MISSING, 3) if harm == "unlink" else (LOST, 2)
-        assert caplog.messages == [f"{file}: {problem}. {count} deleted keys were noted again from the database."]
+        assert caplog.messages == [f"{file}: {problem}. {count} deleted keys were noted from the database."]
 
     def test_a_key_that_was_made_active_is_deleted_again(self, file: Path) -> None:
         key, _ = new_key()

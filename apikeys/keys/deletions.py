@@ -58,6 +58,7 @@ class Deletions:
         self.noted.look()
         problem = self.noted.problem
         if problem and self.since:
+            self.noted.close()
             self.begin()
         began = timezone.now()
         try:
@@ -71,19 +72,25 @@ class Deletions:
         self.since = began
         self.noted.look()  # so that it is known what the file has to have from now on
         if problem and added:
-            logger.warning("%s: %s. %s deleted keys were noted again from the database.", self.file, problem, added)
+            logger.warning("%s: %s. %s deleted keys were noted from the database.", self.file, problem, added)
 
     def deleted(self) -> Iterator[list[Tombstone]]:
-        rows: Any = ApiKey.objects.exclude(deleted_at=None).order_by("pk").values_list("deleted_at", "pk", "digest")
+        rows: Any = ApiKey.objects.exclude(deleted_at=None).order_by().values_list("deleted_at", "pk", "digest")
         if self.since:
-            rows = rows.filter(deleted_at__gt=self.since - OVERLAP)
-        batch = rows[:BATCH]
-        while found := [Tombstone(at, key_id, bytes(digest)) for at, key_id, digest in batch]:
-            yield found
-            batch = rows.filter(pk__gt=found[-1].key_id)[:BATCH]
+            yield found(rows.filter(deleted_at__gt=self.since - OVERLAP))
+            return
+        ordered = rows.order_by("pk")
+        batch = found(ordered[:BATCH])
+        while batch:
+            yield batch
+            batch = found(ordered.filter(pk__gt=batch[-1].key_id)[:BATCH])
 
     def add(self, batch: list[Tombstone]) -> int:
         new = [tombstone for tombstone in batch if tombstone.digest not in self.noted.known]
         if new:
             tombstones.append(self.file, new)
         return len(new)
+
+
+def found(rows: Any) -> list[Tombstone]:
+    return [Tombstone(at, key_id, bytes(digest)) for at, key_id, digest in rows]
