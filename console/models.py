@@ -5,7 +5,8 @@ from console.factors.models import Authenticator, RecoveryCodes
 from console.ledger.budget import Budget
 from console.ledger.models import Entry
 from console.outbox import Email
+from console.recovery import Recovery
 from console.sessions.store import Session
 from console.vault_keys import VaultKey
 
-__all__ = ["Authenticator", "Budget", "Email", "Entry", "RecoveryCodes", "Session", "User", "VaultKey"]
+__all__ = ["Authenticator", "Budget", "Email", "Entry", "Recovery", "RecoveryCodes", "Session", "User", "VaultKey"]

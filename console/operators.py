@@ -11,7 +11,6 @@ from django.urls import reverse
 from django.utils import timezone
 
 from console.accounts import User, fold_names, folded, invitation_tokens, lock
-from console.factors.models import Authenticator, RecoveryCodes, delete_in_order
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.security import counted_names
@@ -99,17 +98,6 @@ def withdraw_role(user: User) -> None:
             user.is_staff = user.is_superuser = False
             user.save(update_fields=["is_staff", "is_superuser"])
             Session.objects.filter(user=user).delete()
-
-
-def reset_factors(user: User) -> None:
-    """Remove all factors: the next log-on, with the password, enrolls a new authenticator. Ends all sessions."""
-    with transaction.atomic():
-        lock(user.root)
-        removed = delete_in_order(Authenticator.objects.filter(user=user))
-        removed += delete_in_order(RecoveryCodes.objects.filter(user=user))
-        if removed:
-            record(Kind.FACTOR_REMOVED, user, user=user.username, reason="reset")
-        Session.objects.filter(user=user).delete()
 
 
 def lift_lockout(user: User) -> None:

@@ -1,5 +1,6 @@
 """Django's settings; what differs between installations comes from the environment (console.environment)."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ CSRF_TRUSTED_ORIGINS = [CONSOLE_URL]
 
 INSTALLED_APPS = [
     "console.apps.ConsoleAdminConfig",
+    "console.apps.ConsoleConfig",  # before Django's own, two of whose commands it replaces
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",
@@ -38,7 +40,6 @@ INSTALLED_APPS = [
     "django_otp",
     "axes",
     "csp",
-    "console.apps.ConsoleConfig",
     "apikeys",
 ]
 
@@ -123,6 +124,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "console.passwords.ContextValidator"},
 ]
 PASSWORD_RESET_TIMEOUT = 24 * 60 * 60  # an invitation's
+RECOVERY_DELAY = timedelta(hours=24)  # in which an owner with an email can cancel a recovery link (console.recovery)
 LOGIN_URL = "console:logon"
 LOGIN_REDIRECT_URL = "apikeys:list"
 LOGOUT_REDIRECT_URL = "console:logon"

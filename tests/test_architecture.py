@@ -27,7 +27,7 @@ LAYERS = [
     ],
     ["console.pages", "console.operators", "console.operators_admin", "console.admin"],
     ["console.access", "console.requests"],
-    ["console.factors", "console.sessions", "console.security"],
+    ["console.factors", "console.sessions", "console.security", "console.recovery"],
     ["console.ledger"],
     ["console.outbox"],
     ["console.accounts", "console.origin"],

@@ -35,6 +35,7 @@ NOTICES = {
         "User %(user)s has new recovery codes. The earlier codes no longer work."
     ),
     Kind.FACTOR_REMOVED: gettext_lazy("A factor was removed from user %(user)s."),
+    Kind.RECOVERY_CANCELLED: gettext_lazy("The recovery link of user %(user)s no longer works."),
     Kind.CODES_GUESSED: gettext_lazy(
         "Somebody entered %(count)s wrong security codes in a row for user %(user)s. If this was not you, somebody has "
         "your password or your session: change the password, and end all other sessions."
@@ -72,6 +73,8 @@ UNMAILED = {
     Kind.CREATION_REFUSED,  # nothing has happened, and whoever asked was told
     Kind.ACCESS_REFUSED,  # the same
     Kind.CLOCK_SET_BACK,  # the server's
+    Kind.RECOVERY_CREATED,  # console.recovery does, with the link that cancels it
+    Kind.BREAK_GLASS,  # likewise
     Kind.MORE,
 }
 TOGETHER = timedelta(minutes=10)  # after an email, further ones of its kind wait so long for each other
