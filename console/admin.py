@@ -18,9 +18,12 @@ from console.access import user_of
 from console.accounts import User, folded, lock
 from console.factors.models import Authenticator
 from console.ledger.kinds import Kind
+from console.ledger.models import InstallationEntry
 from console.ledger.record import record
+from console.operator_requests import OperatorRequest
 from console.operators import (
     end_sessions,
+    grant_role,
     invite,
     lift_lockout,
     sessions_of,
@@ -30,8 +33,11 @@ from console.operators import (
 )
 from console.operators_admin import OperatorsAdmin
 from console.recovery import Lost, Recovery
+from console.requests_admin import InstallationEntryAdmin, OperatorRequestAdmin
 
 admin.site.unregister(Group)
+admin.site.register(OperatorRequest, OperatorRequestAdmin)
+admin.site.register(InstallationEntry, InstallationEntryAdmin)
 
 Link = tuple[User, str, datetime | None]  # and when it can first be used
 
@@ -56,8 +62,10 @@ class UserAdmin(OperatorsAdmin):
         "end_sessions",
         "disable",
         "enable",
+        "grant_role",
         "withdraw_role",
     )
+    needs_second = ("reset_factors", "reset_password", "grant_role")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return user_of(request).is_staff
@@ -161,6 +169,10 @@ class UserAdmin(OperatorsAdmin):
     @admin.action(description=gettext_lazy("Enable"))
     def enable(self, request: HttpRequest, chosen: list[User]) -> None:
         self.each(request, chosen, lambda user: set_active(user, True))
+
+    @admin.action(description=gettext_lazy("Make an operator"))
+    def grant_role(self, request: HttpRequest, chosen: list[User]) -> None:
+        self.each(request, chosen, grant_role)
 
     @admin.action(description=gettext_lazy("Withdraw the operator’s role"))
     def withdraw_role(self, request: HttpRequest, chosen: list[User]) -> None:

@@ -30,6 +30,8 @@ def create_root(name: str, password: str = "", *, operator: bool = False, email:
     with transaction.atomic():
         user.save()
         record(Kind.USER_CREATED, user, user=user.username)
+        if operator:
+            record(Kind.OPERATOR_ADDED, user, user=user.username)
     return password
 
 
@@ -86,6 +88,17 @@ def end_sessions(user: User) -> None:
         lock(user.root)
         if ended := sessions_of(user).delete()[0]:
             record(Kind.SESSIONS_ENDED, user, user=user.username, count=ended)
+
+
+def grant_role(user: User) -> None:
+    """The user is an operator from the next request on."""
+    with transaction.atomic():
+        lock(user.root)
+        user.refresh_from_db(fields=["is_staff", "is_superuser"])
+        if not user.is_staff:
+            record(Kind.OPERATOR_ADDED, user, user=user.username)
+            user.is_staff = user.is_superuser = True
+            user.save(update_fields=["is_staff", "is_superuser"])
 
 
 def withdraw_role(user: User) -> None:

@@ -239,7 +239,7 @@ def wrong_passwords(owner: Enrolled, count: int) -> None:
 def lockouts(owner: Enrolled, count: int) -> None:
     for n in range(count):
         AccessAttempt.objects.create(username="owner", ip_address=f"192.0.2.{n}", failures_since_start=9)
-    with override_settings(GUESSES_AN_ACCOUNT=10_000):
+    with override_settings(GUESSES_PER_ACCOUNT=10_000):
         wrong_passwords(owner, count)
 
 

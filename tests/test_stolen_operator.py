@@ -17,7 +17,7 @@ from django.utils import timezone
 from apikeys.models import ApiKey, Usage
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
-from console.models import User
+from console.models import OperatorRequest, User
 from console.sessions.store import Session
 from tests.support import html
 from tests.support.world import Enrolled, Operator, enrolled, verified_client
@@ -45,11 +45,14 @@ def victim(db: None) -> Enrolled:
 
 def rows(action: str, victim: User) -> list[Model]:
     """What that action changes something of."""
+    if action in ("confirm", "reject"):
+        target = User.objects.create(username=f"to-{action}", is_active=False)
+        return [OperatorRequest.ask(victim, "enable", [target], [target])]
     if action == "delete_leaked":
         return [*ApiKey.objects.of(victim)]
     if action == "invite_again":
         return [User.objects.create(username="invited", password="!")]
-    User.objects.filter(pk=victim.pk).update(is_active=action != "enable")
+    User.objects.filter(pk=victim.pk).update(is_active=action != "enable", is_staff=action != "grant_role")
     return [victim]
 
 
@@ -112,7 +115,7 @@ def test_no_action_does(operator: Operator, victim: Enrolled) -> None:
 @pytest.mark.parametrize("code", ["000000", "a" * 24, "x", "\0"])
 def test_nor_with_a_wrong_code(operator: Operator, victim: Enrolled, code: str) -> None:
     thief = stolen(operator)
-    kept = [User, ApiKey, AccessAttempt]
+    kept = [User, ApiKey, AccessAttempt, OperatorRequest]
     others = [model for model in apps.get_models() if model not in kept]
     for address, action in actions():
         chosen, before = [row.pk for row in rows(action, victim)], everything(*others)

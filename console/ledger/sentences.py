@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
 from console.ledger.kinds import Kind
-from console.ledger.models import Entry
+from console.ledger.models import LedgerRow
 from console.origin import ActorKind
 
 FACTORS = {
@@ -18,6 +18,20 @@ ACTORS = {
     ActorKind.COMMAND.value: _("Command line"),
     ActorKind.REPORT.value: _("Leak report"),
     ActorKind.SYSTEM.value: _("System"),
+}
+
+# What an operator may need another one for, by the name of the action (console.admin, apikeys.admin).
+ACTIONS = {
+    "invite_again": _("Invite again"),
+    "reset_factors": _("Reset a lost authenticator"),
+    "reset_password": _("Reset a forgotten password"),
+    "lift_lockout": _("Lift lockout"),
+    "end_sessions": _("End sessions"),
+    "disable": _("Disable"),
+    "enable": _("Enable"),
+    "grant_role": _("Make an operator"),
+    "withdraw_role": _("Withdraw the operator’s role"),
+    "delete_leaked": _("Delete API keys as leaked"),
 }
 
 # By kind and, where the row has one, its parameter `reason`.
@@ -65,6 +79,10 @@ DETAILS = {
     (Kind.DISABLED, ""): _("User %(user)s."),
     (Kind.ENABLED, ""): _("User %(user)s."),
     (Kind.OPERATOR_WITHDRAWN, ""): _("User %(user)s."),
+    (Kind.OPERATOR_ADDED, ""): _("User %(user)s."),
+    (Kind.ACT_REQUESTED, ""): _("%(action)s. Another operator has to confirm it."),
+    (Kind.ACT_CONFIRMED, ""): _("%(action)s, as requested by %(by)s."),
+    (Kind.ACT_REJECTED, ""): _("%(action)s, as requested by %(by)s."),
     (Kind.LOCKOUT_LIFTED, ""): _("User %(user)s."),
     (Kind.CLOCK_SET_BACK, ""): _("The server’s clock was ahead by about %(minutes)s min when the last code was used."),
     (Kind.MORE, ""): ngettext_lazy(
@@ -81,11 +99,11 @@ def factor_name(code: str) -> str:
     return str(FACTORS.get(code, code))
 
 
-def actor_name(entry: Entry) -> str:
+def actor_name(entry: LedgerRow) -> str:
     return str(ACTORS.get(entry.actor, entry.who))
 
 
-def detail(entry: Entry) -> str:
+def detail(entry: LedgerRow) -> str:
     """What the row says beyond its kind, actor and key; empty where there is nothing more."""
     if entry.format == 1:
         return entry.detail
@@ -96,6 +114,8 @@ def detail(entry: Entry) -> str:
 def shown(params: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as a sentence takes them."""
     shown = {name: "–" if value is None else value for name, value in params.items()}
+    if "action" in shown:
+        shown["action"] = ACTIONS[shown["action"]]
     if "kind" in shown:
         shown["kind"] = Kind(shown["kind"]).label
     if "factor" in shown:
