@@ -6,7 +6,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --upgrade --generate-hash
 	--no-emit-index-url --no-emit-find-links pyproject.toml
 SBOM = sbom.json
 
-.PHONY: help run test check fix lint mutants bench fairness revocation picture lock sbom
+.PHONY: help run test check fix lint mutants bench fairness revocation picture overload pages silence lock sbom
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -47,6 +47,9 @@ picture: .venv/dev ## take docs/console.png again (needs Chromium)
 
 overload: .venv/dev ## delete keys while 200 clients hold the console: how long does an owner wait? (needs nginx)
 	@exec .venv/bin/python -m bench.overload
+
+pages: .venv/dev ## time pages and exports of accounts that were used for years (needs PostgreSQL for its half)
+	@exec .venv/bin/python -m bench.pages
 
 silence: .venv/dev ## stop PostgreSQL: how long do pages, /healthz, recovery and a stop take? (needs PostgreSQL)
 	@exec .venv/bin/python -m bench.silence

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from tests.support.hammer import hammering
 from tests.support.nginx import Gateway
 from tests.support.person import Person
-from tests.support.servers import free_port, running
+from tests.support.servers import AS_INSTALLED, free_port, running
 
 CLIENTS = 200
 
@@ -68,7 +68,9 @@ def site(folder: Path, nginx: bool) -> Iterator[Person]:
     url = f"https://127.0.0.1:{port}"
     more = {"CONSOLE_URL": url, "TRUSTED_PROXIES": "127.0.0.1"} if nginx else {}
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(running(folder / "data", API_KEYS_MAX_CREATED_PER_DAY="1000", **more))
+        server = stack.enter_context(
+            running(folder / "data", API_KEYS_MAX_CREATED_PER_DAY="1000", **more, **AS_INSTALLED)
+        )
         certificate = None
         if nginx:
             gateway = Gateway(folder / "nginx", gate=server.gate_port, console=server.port, console_at=port)

@@ -1,7 +1,8 @@
 """Do the pages and the exports stay small and quick after years of use, at the product as `make run` starts it?
 
-python -m bench.pages                 on SQLite, and on PostgreSQL
-python -m bench.pages --rows 80000    with a shorter ledger and as many rows of usage
+    make pages
+
+On SQLite, and on PostgreSQL where it is installed.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import django
 import httpx
 
 from tests.support.postgres import postgres, postgres_folder
-from tests.support.servers import Server, running
+from tests.support.servers import AS_INSTALLED, Server, running
 
 if TYPE_CHECKING:
     from django.test import Client
@@ -139,7 +140,7 @@ def measure(server: Server, rows: int) -> None:
 
 def measure_here(rows: int) -> None:
     """On the database that the environment names, in a database of its own."""
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "data") as server:
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "data", **AS_INSTALLED) as server:
         os.environ |= server.environment | {"DJANGO_SETTINGS_MODULE": "console.settings"}
         django.setup()
         from django.db import connection

@@ -18,7 +18,7 @@ import httpx
 from tests.support.nginx import listens
 from tests.support.person import Person, wait_for
 from tests.support.postgres import postgres, postgres_folder
-from tests.support.servers import ROOT, Server, free_port, running
+from tests.support.servers import AS_INSTALLED, ROOT, Server, free_port, running
 from tests.support.silence import Proxy, stopped
 
 REQUESTS = 18
@@ -98,7 +98,7 @@ def main() -> int:
         tempfile.TemporaryDirectory() as folder,
         postgres(programs) as address,
         Proxy(address) as proxy,
-        running(Path(folder) / "data", DATABASE_URL=proxy.address) as server,
+        running(Path(folder) / "data", DATABASE_URL=proxy.address, **AS_INSTALLED) as server,
         Person(server.address) as owner,
     ):
         owner.log_on()

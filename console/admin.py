@@ -112,7 +112,7 @@ class UserAdmin(OperatorsAdmin):
 
     def refusal(self, request: HttpRequest, action: str, chosen: Sequence[User]) -> str:
         if request.user in chosen:  # nobody locks himself out, or lets himself try again
-            return _("You cannot do this to yourself. Ask another operator.")
+            return _("You cannot apply this action to yourself. Ask another operator.")
         if action == "invite_again" and all(user.has_usable_password() for user in chosen):
             return _("All selected users have a password, which only they can change.")
         if action in LOST and not self.recoverable(chosen):
@@ -162,7 +162,7 @@ class UserAdmin(OperatorsAdmin):
     def lift_lockout(self, request: HttpRequest, chosen: list[User]) -> None:
         self.each(request, chosen, lift_lockout)
 
-    @admin.action(description=gettext_lazy("Disable: sessions, API keys and RAM users stop at once"))
+    @admin.action(description=gettext_lazy("Disable (ends sessions and denies API keys at once, RAM users included)"))
     def disable(self, request: HttpRequest, chosen: list[User]) -> None:
         self.each(request, chosen, lambda user: set_active(user, False))
 

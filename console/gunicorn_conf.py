@@ -1,10 +1,10 @@
 """gunicorn for the console: a few slow requests, in threads (checking a password takes a third of a second)."""
 
 import os
-import signal
 from typing import Any
 
 from console import environment, logs
+from console.forks import post_worker_init  # noqa: F401  (gunicorn's hook)
 
 ENVIRONMENT = environment.read_or_exit()
 workers = ENVIRONMENT.console_workers
@@ -65,23 +65,3 @@ def when_ready(server: Any) -> None:
         server.log.warning("User names were not checked: the database is unavailable: %s", error)
     finally:
         connection.close()
-
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-
-
-def hold_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-
-
-def take_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-
-
-# A worker is forked with its master's handlers, which drop signals until it has its own: told to stop at that moment,
-# it would run until graceful_timeout.
-os.register_at_fork(before=hold_signals, after_in_parent=take_signals)
-
-
-def post_worker_init(worker: Any) -> None:
-    take_signals()

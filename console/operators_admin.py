@@ -99,7 +99,7 @@ class OperatorsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         try:
             return super().response_action(request, queryset, *args)
         except (ValueError, OverflowError, ValidationError, DataError) as error:  # ids that no row can have
-            raise BadRequest("These rows do not exist.") from error
+            raise BadRequest("The selected items do not exist.") from error
 
     def refusal(self, request: HttpRequest, action: str, chosen: Sequence[Any]) -> str:
         """Why that cannot be done, whatever the code."""

@@ -6,18 +6,24 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from console.vault import parse_keys
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 MIN_SECRET_KEY = 32  # characters; `make run` makes 64
 HOSTNAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*", re.ASCII)
 DEFAULT_PORTS = {"http": 80, "https": 443}
 ESCAPES = "In the user name and password, write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A."
+VERIFY = (
+    "The connection to a database on another machine must be verified. Add "
+    "?sslmode=verify-full&sslrootcert=/path/to/ca.crt, the certificate of the authority that signed the server's."
+)
 MAIL_PORTS = {"smtp": 25, "smtp+tls": 587, "smtp+ssl": 465}
 MAIL_ALIASES = {"smtps": "smtp+tls"}
 MAIL_WITHOUT_SERVER = {"consolemail", "dummymail", "filemail", "memorymail"}
@@ -29,6 +35,15 @@ class Database:
 
     sqlite_file: Path | None = None
     postgres: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def conninfo(self) -> str:
+        """As libpq takes it; empty with SQLite."""
+        if self.sqlite_file:
+            return ""
+        from psycopg.conninfo import make_conninfo
+
+        return make_conninfo("", **self.postgres)
 
 
 @dataclass(frozen=True)
@@ -74,10 +89,18 @@ def folder(text: str) -> Path:
     return path
 
 
+def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
+    return lambda text: parse(text) if text else None
+
+
 def secret_key(text: str) -> str:
-    if len(text) < MIN_SECRET_KEY or len(set(text)) < 5:
+    if len(text) < MIN_SECRET_KEY or len(set(text)) < 5 or not text.isprintable():
         raise ValueError(f"Set at least {MIN_SECRET_KEY} random characters.")
     return text
+
+
+def secret_keys(text: str) -> list[str]:
+    return [secret_key(one.strip()) for one in text.split(",")] if text else []
 
 
 def versioned_keys(most: int) -> Callable[[str], str]:
@@ -143,7 +166,31 @@ def database(text: str) -> Database:
     ports = [port for port in found.get("port", "").split(",") if port]
     if not (name or "service" in found) or "@" in name + host or not all(map(is_port, ports)):
         raise ValueError(remedy)
+    if not verified(found):
+        raise ValueError(VERIFY)
     return Database(postgres=found)
+
+
+def verified(found: dict[str, str]) -> bool:
+    """Whether nobody in between can read or change anything: on a socket or a loopback address, or because libpq
+    verifies the server's certificate."""
+    from psycopg.pq import Conninfo
+
+    if "service" in found:  # it may name any host, and any sslmode that the URL does not
+        return found.get("sslmode") == "verify-full"
+    # What the URL leaves out, libpq takes from its own variables.
+    known = {one.keyword.decode(): one.val.decode() for one in Conninfo.get_defaults() if one.val} | found
+    hosts = [host for name in ("host", "hostaddr") if name in known for host in known[name].split(",")]
+    return known["sslmode"] == "verify-full" or all(
+        host == "localhost" or host[:1] in ("", "/", "@") or is_loopback(host) for host in hosts
+    )
+
+
+def is_loopback(text: str) -> bool:
+    try:
+        return ip_address(text).is_loopback
+    except ValueError:
+        return False
 
 
 def is_port(text: str) -> bool:

@@ -1,19 +1,33 @@
 """Django's settings; what differs between installations comes from the environment (console.environment)."""
 
+import os
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import SimpleLazyObject
 
 from console import environment, logs
 from console.vault import Vault
 
-try:
-    ENVIRONMENT = environment.read()
-except environment.ConfigurationError as error:
-    raise ImproperlyConfigured(str(error)) from None
+
+def configured(needs: Collection[str] | None) -> environment.Environment:
+    try:
+        return environment.read(needs=needs)
+    except environment.ConfigurationError as error:
+        raise ImproperlyConfigured(str(error)) from None
+
+
+def vault() -> Vault:
+    found = configured({"VAULT_KEYS", "DIGEST_KEYS"})
+    return Vault(found.vault_keys, found.digest_keys)
+
+
+os.umask(0o077)  # whatever a program writes is for its user alone
+ENVIRONMENT = configured(None)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = ENVIRONMENT.data_dir  # everything written at run time lives there
@@ -21,7 +35,8 @@ SECRETS_FILE = ENVIRONMENT.secrets_file
 
 DEBUG = False
 SECRET_KEY = ENVIRONMENT.secret_key
-VAULT = Vault(ENVIRONMENT.vault_keys, ENVIRONMENT.digest_keys)
+SECRET_KEY_FALLBACKS = ENVIRONMENT.secret_key_fallbacks  # verify what an earlier SECRET_KEY has signed
+VAULT = cast(Vault, SimpleLazyObject(vault))  # `meter` and `housekeep` have no keys, and need none
 
 # The URL that people open. With https, the settings that need it are on.
 CONSOLE_URL = ENVIRONMENT.console_url

@@ -33,7 +33,7 @@ class WritesMiddleware:
 
 
 class Busy(Exception):
-    """Too many do the same at the moment."""
+    """Too many requests are doing this at the moment."""
 
 
 class Bottleneck:
@@ -75,7 +75,7 @@ def database_unavailable(request: HttpRequest) -> HttpResponse:
     outcome = nothing_changed()
     if request.method not in ("GET", "HEAD") and getattr(request, "wrote", False):
         outcome = _(
-            "What you submitted may or may not have been done. Check before you submit it again, and use a new code "
+            "Your request may or may not have been completed. Check before you submit it again, and use a new code "
             "where one is asked for."
         )
     return unavailable(request, _("The console cannot use its database at the moment."), outcome)

@@ -28,7 +28,7 @@ NOON = datetime(2026, 6, 1, 12, 0, 5, tzinfo=UTC)
 MALFORMED = "Enter the six-digit code from your authenticator app, or a recovery code."
 WRONG = "The code is incorrect. Enter the code that your authenticator app shows now."
 USED = "This code has already been used. Wait for the next one."
-NONE_OF_YOURS = "This is not one of your unused recovery codes."
+NONE_OF_YOURS = "This recovery code is incorrect or has already been used."
 TOO_LATE = "An authenticator was enrolled in another window. Log on with that one."
 
 

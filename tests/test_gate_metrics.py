@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from apikeys.gate.metrics import render
 from apikeys.keys import format as keyformat
 from tests.support.gates import Gate, GateInProcess, new_key
+from tests.support.servers import free_port
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -52,11 +54,40 @@ def test_metrics_are_of_all_workers(gate: Gate) -> None:
 def test_metrics_show_how_far_counting_lags(tmp_path: Path, transactional_db: None) -> None:
     secret = new_key()[1]
     with Gate(tmp_path, METERING_SECONDS="60") as gate:
-        folded = tmp_path / "metering" / "0-0.calls"
-        folded.symlink_to("removed-meanwhile")
+        for other in ("no-file-of-ours.calls", "60000000.new"):
+            (tmp_path / "metering" / other).touch()
         assert metrics(gate)["gate_metering_files"] == metrics(gate)["gate_metering_lag_seconds"] == 0
-        folded.unlink()
+        for other in ("no-file-of-ours.calls", "60000000.new"):
+            (tmp_path / "metering" / other).unlink()
         gate.status(secret)
         wait_for(lambda: metrics(gate)["gate_metering_lag_seconds"] > 0)
-        assert metrics(gate)["gate_metering_files"] == 1
+        assert metrics(gate)["gate_metering_files"] == 1 and metrics(gate)["gate_metering_lag_seconds"] < 60
     assert not (tmp_path / "metering").exists() or not [*(tmp_path / "metering").iterdir()]
+
+
+def reads() -> int:
+    """How often this process has read from anything."""
+    (line,) = (line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("syscr:"))
+    return int(line.split()[1])
+
+
+def test_who_scrapes_without_end_makes_the_gate_read_no_more(tmp_path: Path) -> None:
+    for number in range(200):
+        (tmp_path / f"{1_700_000_000 + number:08x}{number:024}.calls").write_bytes(bytes(64))
+    before = reads()
+    for _ in range(50):
+        body = render(tmp_path)
+    assert reads() - before < 200
+    assert b"\ngate_metering_files 200\n" in body
+    tmp_path.rename(tmp_path.with_name("elsewhere"))
+    wait_for(lambda: b"\ngate_metering_files 0\n" in render(tmp_path))
+
+
+def test_a_port_of_its_own_has_them_alone(tmp_path: Path, transactional_db: None) -> None:
+    port = free_port()
+    with Gate(tmp_path, GATE_METRICS_PORT=str(port)) as gate:
+        assert gate.ask(path=b"/metrics")[0] == 404 and gate.ask(path=b"/readyz")[0] == 200
+        gate.port, at_the_gate = port, gate.port
+        assert metrics(gate)["gate_metering_files"] >= 0
+        assert [gate.ask(path=path)[0] for path in (b"/verify", b"/healthz", b"/")] == [404] * 3
+        gate.port = at_the_gate

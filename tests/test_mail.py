@@ -25,7 +25,7 @@ from console.models import User
 from console.outbox import Email
 from tests.support import html
 from tests.support.actions import ACTIONS, change_email, delete
-from tests.support.nginx import make_certificate
+from tests.support.certificates import Authority
 from tests.support.person import PASSWORD
 from tests.support.servers import ROOT, running
 from tests.support.world import Enrolled, World, verified_client
@@ -100,7 +100,7 @@ def test_of_a_new_address_the_old_one_is_told_too(world: World) -> None:
     assert change_email(world).status_code == 302
     call_command("housekeep", "--once")
     told = {sent.to[0]: sent.body for sent in mail.outbox}
-    assert "The email address of the account was changed.\nTo new@example.org." in told["owner@example.org"]
+    assert "The email of the account was changed.\nNew email: new@example.org." in told["owner@example.org"]
     assert told.keys() == {"owner@example.org", "new@example.org"}
     assert "are sent to new@example.org" in world.browser.get("/security/").content.decode()
 
@@ -210,8 +210,8 @@ class StartTlsSession(MailSession):
 def test_it_is_sent_over_tls(
     session: type[MailSession], scheme: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate = make_certificate(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    certificate = Authority(tmp_path).issue("mail", "127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
     TlsSession.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     TlsSession.context.load_cert_chain(certificate, certificate.with_suffix(".key"))
     settings.EMAIL_BACKEND = "console.smtp.EmailBackend"

@@ -145,7 +145,7 @@ class TestTwins:
         assert log_on("anna").status_code == log_on("ROOT").status_code == 302
         entry = Entry.objects.get(kind=Kind.RENAMED)
         assert entry.account.username == "Anna" and entry.params == {"user": "Anna", "earlier": renamed}
-        said = f"User {renamed} was renamed. The user name to log on with is Anna from now on."
+        said = f"User {renamed} was renamed. The new user name for logging on is Anna."
         assert said in Email.objects.get(subject="User renamed: Anna").body
         with pytest.raises(IntegrityError), transaction.atomic():
             User.objects.create(username="root")

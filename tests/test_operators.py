@@ -147,7 +147,7 @@ class TestHelp:
 
     def test_nobody_does_it_to_himself(self, operator: Operator) -> None:
         for action in ("disable", "reset_factors", "reset_password", "lift_lockout", "withdraw_role"):
-            assert "You cannot do this to yourself." in operator.act(action, operator.user).content.decode()
+            assert "You cannot apply this action to yourself." in operator.act(action, operator.user).content.decode()
         assert operator.get(USERS).status_code == 200
 
 

@@ -105,7 +105,7 @@ class TestTwoOperators:
 
     def test_nor_what_is_done_to_themselves(self, first: Operator, second: Operator) -> None:
         first.act("reset_factors", second.user)
-        assert "You cannot do this to yourself." in messages(confirm(second))[0]
+        assert "You cannot apply this action to yourself." in messages(confirm(second))[0]
 
     def test_nor_two_at_once(self, first: Operator, second: Operator, owner: Enrolled) -> None:
         first.act("reset_factors", owner)

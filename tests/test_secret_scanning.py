@@ -199,7 +199,7 @@ def test_the_file_is_one_with_keys(tmp_path: Path) -> None:
     file, key = tmp_path / "keys.json", ec.generate_private_key(ec.SECP256R1())
     secrets = {"SECRET_KEY": token_urlsafe(48), "VAULT_KEYS": new_key(), "DIGEST_KEYS": new_key()}
     write_keys(file)
-    with pytest.raises(ConfigurationError, match="It has no public keys for ECDSA on P-256."):
+    with pytest.raises(ConfigurationError, match="The file has no ECDSA public keys on P-256."):
         read(secrets | {"LEAK_REPORT_PUBLIC_KEYS": str(file)})
     write_keys(file, current=public_text(key))
     assert read(secrets | {"LEAK_REPORT_PUBLIC_KEYS": str(file)}).leak_report_public_keys == file

@@ -19,7 +19,7 @@ from apikeys.keys.status import Status, status_of
 from apikeys.metering.counter import CallCounter, pack_address
 from console.proxies import caller_address
 
-VERIFY = b"/verify"
+VERIFY, METRICS = b"/verify", b"/metrics"
 NO_DIGEST = bytes(32)  # of no key
 MAX_ADDRESS = 256  # bytes; more than any form of an address takes
 LOG_SECONDS = 10  # between two lines of one worker that say why it answers 503
@@ -56,7 +56,7 @@ class Gate:
         path = call.path if call.path == VERIFY else path_of(call.path)
         if path == VERIFY or path.startswith(b"/verify/"):  # Envoy appends the path of the call
             self.verify(call, reply)
-        elif path == b"/metrics":
+        elif path == METRICS and self.configuration.metrics_port is None:
             reply(metrics.answer(self.configuration.metering_dir))
         elif path == b"/healthz":
             reply(policy.text(OK, "ok"))
@@ -64,6 +64,13 @@ class Gate:
             self.lookup.find([NO_DIGEST], lambda result: reply(self.readiness(result)))
         else:
             reply(policy.failure(NOT_FOUND, "The gate answers at /verify."))
+
+    def handle_scrape(self, call: Call, reply: Reply) -> None:
+        """Answer a call at the port of the metrics."""
+        if path_of(call.path) == METRICS:
+            reply(metrics.answer(self.configuration.metering_dir))
+        else:
+            reply(policy.failure(NOT_FOUND, "Only the metrics are here, at /metrics."))
 
     def verify(self, call: Call, reply: Reply) -> None:
         try:

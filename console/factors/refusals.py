@@ -26,7 +26,7 @@ MESSAGES = {
     Reason.MALFORMED: _("Enter the six-digit code from your authenticator app, or a recovery code."),
     Reason.WRONG: _("The code is incorrect. Enter the code that your authenticator app shows now."),
     Reason.USED: _("This code has already been used. Wait for the next one."),
-    Reason.UNKNOWN_RECOVERY_CODE: _("This is not one of your unused recovery codes."),
+    Reason.UNKNOWN_RECOVERY_CODE: _("This recovery code is incorrect or has already been used."),
     Reason.THROTTLED: ngettext_lazy(
         "Too many incorrect codes. Try again in %(seconds)s second.",
         "Too many incorrect codes. Try again in %(seconds)s seconds.",
@@ -42,7 +42,7 @@ MESSAGES = {
     ),
     Reason.ENROLLED_ELSEWHERE: _("An authenticator was enrolled in another window. Log on with that one."),
     Reason.WRONG_PASSWORD: _("The password is incorrect."),
-    Reason.PASSWORD_LOCKED: _("Too many incorrect passwords for your user name. Try again in 15 minutes at most."),
+    Reason.PASSWORD_LOCKED: _("Too many incorrect passwords for your user name. Try again in 15 minutes."),
 }
 
 

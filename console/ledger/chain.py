@@ -30,7 +30,7 @@ class BrokenChain(Exception):
 
 
 def csv_safe(value: object) -> str:
-    """`value` as a CSV cell that no spreadsheet runs as a formula: those get an apostrophe in front (OWASP, CSV
+    """`value` as a CSV value that no spreadsheet runs as a formula: those get an apostrophe in front (OWASP, CSV
     injection)."""
     text = "" if value is None else str(value)
     return f"'{text}" if text[:1] in tuple("=+-@\t\r\n＝＋－＠") and text else text

@@ -13,7 +13,7 @@ class Kind(TextChoices):
     CODES_GUESSED = "codes.guessed", _("Security codes guessed at")
     LOCKED_OUT = "user.locked_out", _("Log-on locked")
     PASSWORD_CHANGED = "password.changed", _("Password changed")
-    EMAIL_CHANGED = "email.changed", _("Email address changed")
+    EMAIL_CHANGED = "email.changed", _("Email changed")
     FACTOR_ADDED = "factor.added", _("Factor added")
     FACTOR_REMOVED = "factor.removed", _("Factor removed")
     FACTOR_SUSPENDED = "factor.suspended", _("Factor suspended")

@@ -48,11 +48,11 @@ NOTICES = {
         "The %(factor)s of user %(user)s cannot be checked: its stored data was modified outside the console."
     ),
     Kind.LOCKED_OUT: gettext_lazy(
-        "The log-on of user %(who)s is locked for 15 minutes after too many wrong passwords."
+        "The log-on of user %(who)s is locked for 15 minutes after too many incorrect passwords."
     ),
     Kind.LOCKOUT_LIFTED: gettext_lazy("An operator lifted the lockout of user %(user)s: passwords can be tried again."),
     Kind.PASSWORD_CHANGED: gettext_lazy("The password of user %(user)s was changed."),
-    Kind.RENAMED: gettext_lazy("User %(earlier)s was renamed. The user name to log on with is %(user)s from now on."),
+    Kind.RENAMED: gettext_lazy("User %(earlier)s was renamed. The new user name for logging on is %(user)s."),
     Kind.SESSION_ENDED: gettext_lazy("A session of user %(user)s was ended."),
     Kind.SESSIONS_ENDED: gettext_lazy("An operator ended all sessions of user %(user)s."),
     Kind.USER_CREATED: gettext_lazy("User %(user)s was created."),
@@ -64,7 +64,7 @@ NOTICES = {
     Kind.DISABLED: gettext_lazy("User %(user)s was disabled."),
     Kind.ENABLED: gettext_lazy("User %(user)s was enabled."),
     Kind.LIMITS_CHANGED: gettext_lazy("The limits of the account were changed."),
-    Kind.EMAIL_CHANGED: gettext_lazy("The email address of the account was changed."),
+    Kind.EMAIL_CHANGED: gettext_lazy("The email of the account was changed."),
 }
 
 

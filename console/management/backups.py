@@ -132,7 +132,7 @@ def verified_summary() -> str:
 @contextmanager
 def conninfo() -> Iterator[str]:
     """For the PostgreSQL client programs. The password is in a file: every user of the machine sees a command line."""
-    parameters = conninfo_to_dict(settings.ENVIRONMENT.postgres_conninfo)
+    parameters = conninfo_to_dict(settings.ENVIRONMENT.database.conninfo)
     password = str(parameters.pop("password", "")).replace("\\", r"\\").replace(":", r"\:")
     with tempfile.NamedTemporaryFile("w") as file:
         if password:

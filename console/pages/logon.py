@@ -86,7 +86,7 @@ class LogOn(LoginView):
 
 def locked_out(request: HttpRequest, *args: Any) -> HttpResponse:
     """The log-on page where a user name is locked for this IP address (called by django-axes)."""
-    locked = _("Too many incorrect passwords for this user name from this IP address. Try again in 15 minutes at most.")
+    locked = _("Too many incorrect passwords for this user name from this IP address. Try again in 15 minutes.")
     if getattr(request, "axes_failures_since_start", None):  # this attempt locked it
         record_lockout(request, "address")
     return render(request, "console/logon.html", {"form": LogOnForm(request), "locked": locked}, status=429)

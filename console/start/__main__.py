@@ -34,6 +34,8 @@ def start() -> int:
     held = lock.take(found.data_dir, f"serves {found.console_url}")
     check_port("PORT", found.port)
     check_port("GATE_PORT", found.gate_port)
+    if found.gate_metrics_port:
+        check_port("GATE_METRICS_PORT", found.gate_metrics_port)
     secrets_file.write(found.secrets_file, made)
 
     import django

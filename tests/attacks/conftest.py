@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.nginx import Gateway
 from tests.support.person import Person
-from tests.support.servers import Server, free_port, running
+from tests.support.servers import AS_INSTALLED, Server, free_port, running
 
 
 @dataclass
@@ -26,9 +26,7 @@ class Site:
 def serving(folder: Path) -> Iterator[Site]:
     port = free_port()
     address = f"https://127.0.0.1:{port}"
-    with running(
-        folder / "data", CONSOLE_URL=address, TRUSTED_PROXIES="127.0.0.1", CONSOLE_WORKERS="2", GATE_WORKERS="2"
-    ) as server:
+    with running(folder / "data", CONSOLE_URL=address, TRUSTED_PROXIES="127.0.0.1", **AS_INSTALLED) as server:
         gateway = Gateway(folder / "nginx", gate=server.gate_port, console=server.port, console_at=port)
         with gateway.serving():
             yield Site(address, gateway.certificate, server)

@@ -1,5 +1,7 @@
 """What strangers get from nginx itself, before the console, and what many guesses at once get from both."""
 
+import socket
+import ssl
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -43,3 +45,27 @@ def test_of_many_guesses_at_once_no_more_are_looked_at_than_one_after_the_other(
             statuses.append(status)
         assert status == 429 and statuses.count(422) == 9
         assert guesser.http.post("/login/", data=form | {"password": PASSWORD}).status_code == 429
+
+
+def agrees(site: Site, version: ssl.TLSVersion, ciphers: str = "DEFAULT") -> ssl.SSLSession | None:
+    """The session with a client that speaks no newer version and no other ciphers; None where nginx does not."""
+    context = ssl.create_default_context(cafile=site.certificate)
+    context.minimum_version, context.maximum_version = min(version, context.minimum_version), version
+    context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+    with socket.create_connection(("127.0.0.1", int(site.address.rpartition(":")[2])), timeout=20) as raw:
+        try:
+            with context.wrap_socket(raw, server_hostname="127.0.0.1") as client:
+                return client.session
+        except (ssl.SSLError, ConnectionError):
+            return None
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+def test_what_is_recorded_cannot_be_read_later(site: Site) -> None:
+    """Not with the certificate's key, nor with the one that nginx would have for tickets."""
+    newest = agrees(site, ssl.TLSVersion.TLSv1_3)
+    older = agrees(site, ssl.TLSVersion.TLSv1_2)
+    assert newest and older and not older.has_ticket
+    assert not agrees(site, ssl.TLSVersion.TLSv1_1)
+    for ciphers in ("kRSA", "kDHE", "SHA1", "SHA256", "SHA384"):  # no forward secrecy, or CBC
+        assert not agrees(site, ssl.TLSVersion.TLSv1_2, ciphers)

@@ -52,6 +52,9 @@ def as_another_user() -> Iterator[int]:
         os.seteuid(os.getuid())
 
 
+AS_INSTALLED = {"CONSOLE_WORKERS": "2", "GATE_WORKERS": "2"}  # what `make run` has by default
+
+
 class Server:
     """`python -m console.start`, as a process."""
 

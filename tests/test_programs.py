@@ -1,0 +1,174 @@
+"""What each program is handed, may do and leaves behind: somebody who has taken one of them has no other's secrets."""
+
+import os
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+from django.utils import timezone
+from psycopg.errors import InsufficientPrivilege
+
+from console.models import VaultKey
+from console.outbox import Email
+from console.sessions.store import Session
+from console.vault import new_key
+from tests.support.gates import Gate, counted, database_url
+from tests.support.gates import new_key as new_api_key
+from tests.support.person import Person
+from tests.support.servers import ROOT, Server, database_address
+from tests.support.world import only_postgres
+
+GIVEN = {
+    "SECRET_KEY": secrets.token_urlsafe(48),
+    "VAULT_KEYS": new_key(),
+    "DIGEST_KEYS": new_key(),
+    "EMAIL_URL": f"smtp://user:{secrets.token_hex(16)}@127.0.0.1:1",
+    "PGPASSWORD": secrets.token_hex(16),
+}
+# By a word of its command line: what it needs of these.
+NEEDED: dict[str, set[str]] = {
+    "apikeys.gate.main": {"DIGEST_KEYS"},
+    "meter": set(),
+    "housekeep": {"EMAIL_URL"},
+    "console.wsgi": {"SECRET_KEY", "VAULT_KEYS", "DIGEST_KEYS"},
+}
+
+
+def memory(pid: int) -> bytes:
+    """All that the process can write to: heap, stack and what Python keeps."""
+    parts = []
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as mem:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            start, end = (int(place, 16) for place in line.split()[0].split("-"))
+            if line.split()[1].startswith("rw"):
+                try:
+                    mem.seek(start)
+                    parts.append(mem.read(end - start))
+                except OSError:
+                    continue
+    return b"".join(parts)
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """`make run` by somebody who sets all secrets in the environment."""
+    with database_address() as database:
+        given = GIVEN | database | ({"PGPASSWORD": ""} if database else {})
+        given["SPT_NOENV"] = "1"  # gunicorn's titles would hide the environment that it was given
+        started = Server(tmp_path_factory.mktemp("product") / "data", **given)
+        started.start()
+        yield started
+        started.stop()
+
+
+def processes(server: Server, word: str) -> list[int]:
+    """Those of a program: its first, and its workers."""
+    found = [pid for pid in server.processes() if word in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("program", NEEDED)
+def test_no_program_has_a_secret_in_its_environment(product: Server, program: str) -> None:
+    for pid in processes(product, program):
+        environ = Path(f"/proc/{pid}/environ").read_text()
+        assert [name for name, secret in GIVEN.items() if secret in environ] == []
+        assert "CONSOLE_DATA_DIR=" in environ and "PASSWORD" not in environ
+
+
+@pytest.mark.parametrize("program", NEEDED)
+def test_no_program_has_a_secret_in_its_memory_that_it_does_not_need(product: Server, program: str) -> None:
+    for pid in processes(product, program):
+        core = memory(pid)
+        found = {name for name, secret in GIVEN.items() if secret.encode() in core}
+        assert found <= NEEDED[program]
+
+
+def test_the_product_works_with_what_they_have(product: Server) -> None:
+    with Person(product.address) as owner:
+        _, secret = owner.log_on().create()
+    address = f"http://127.0.0.1:{product.gate_port}/verify"
+    assert httpx.get(address, headers={"dashvector-auth-token": secret}).status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_gate_answers_without_the_vaults_keys(tmp_path: Path) -> None:
+    secret = new_api_key()[1]
+    with Gate(tmp_path, VAULT_KEYS="", SECRET_KEY="") as gate:
+        assert gate.status(secret) == 200
+
+
+@pytest.fixture
+def roles(transactional_db: None) -> Iterator[dict[str, str]]:
+    """The addresses of the test's database for the role of each program, made with deploy/postgresql-roles.sql."""
+    address = database_url()
+    names = {role: f"{role}_{os.getpid()}" for role in ("console", "gate", "meter", "housekeep")}
+    with psycopg.connect(address, autocommit=True) as owner:
+        for name in names.values():
+            owner.execute(f"CREATE ROLE {name} LOGIN".encode())
+        granted = (ROOT / "deploy" / "postgresql-roles.sql").read_text()
+        owner.execute(re.sub(r"\bapi_key_(\w+)", lambda match: names[match[1]], granted).encode())
+        yield {role: address.replace("://console@", f"://{name}@") for role, name in names.items()}
+        for name in names.values():
+            owner.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
+
+
+FORBIDDEN = {
+    "gate": [
+        "SELECT sealed_secret FROM apikeys_apikey",
+        "SELECT hint FROM apikeys_apikey",
+        "UPDATE apikeys_apikey SET deleted_at = NULL",
+        "SELECT password FROM console_user",
+        "SELECT sealed_secret FROM console_authenticator",
+        "SELECT session_key FROM console_session",
+        "DELETE FROM apikeys_usage",
+        "CREATE TABLE mine (id int)",
+    ],
+    "meter": [
+        "SELECT digest FROM apikeys_apikey",
+        "DELETE FROM apikeys_usage",
+        "SELECT body FROM console_email",
+        "INSERT INTO console_session (session_key) VALUES ('mine')",
+    ],
+    "housekeep": [
+        "SELECT session_key FROM console_session",
+        "UPDATE console_session SET user_id = 1",
+        "SELECT digest FROM apikeys_apikey",
+        "SELECT digests FROM console_recoverycodes",
+        "INSERT INTO console_email (body) VALUES ('mine')",
+    ],
+    "console": ["DELETE FROM console_entry", "UPDATE console_entry SET kind = ''", "TRUNCATE console_entry"],
+}
+
+
+@only_postgres
+@pytest.mark.no_mutants
+def test_a_role_may_do_what_its_program_needs_and_no_more(roles: dict[str, str], tmp_path: Path) -> None:
+    (key, secret), (deleted, other) = new_api_key(), new_api_key()
+    deleted.revoke()
+    VaultKey.check_all()
+    Email.queue("owner@example.org", "Waits", "to be sent")
+    Session.objects.create(session_key="0" * 32, expire_date=timezone.now() - timedelta(hours=1))
+
+    def command(role: str, *words: str) -> str:
+        environment = gate.environment | {"DATABASE_URL": roles[role], "SECRET_KEY": "", "VAULT_KEYS": ""}
+        command = [sys.executable, "manage.py", *words]
+        return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+
+    nobody = roles["gate"].replace("gate", "nobody", 1)
+    with Gate(tmp_path, DATABASE_URL=nobody, GATE_DATABASE_URL=roles["gate"], VAULT_KEYS="") as gate:
+        assert [gate.status(one) for one in (secret, other)] == [200, 401]
+    assert "folded" in command("meter", "meter", "--once")
+    assert (counted(key), counted(deleted)) == ((1, 0), (0, 1))
+    assert "1 emails sent" in command("housekeep", "housekeep", "--once") and not Session.objects.exists()
+    for role, statements in FORBIDDEN.items():
+        for statement in statements:
+            with psycopg.connect(roles[role]) as connection, pytest.raises(InsufficientPrivilege):
+                connection.execute(statement.encode())
