@@ -13,7 +13,7 @@ from django.dispatch import receiver
 from django.utils import timezone
 
 from apikeys.keys import tombstones
-from apikeys.keys.models import ApiKey, KeyDeleted
+from apikeys.keys.models import DELETED, ApiKey, KeyDeleted
 from apikeys.keys.tombstones import Tombstone, Tombstones
 from console.operators import database_restored
 from console.origin import Actor, ActorKind, Origin, acting
@@ -75,7 +75,7 @@ class Deletions:
             logger.warning("%s: %s. %s deleted keys were noted from the database.", self.file, problem, added)
 
     def deleted(self) -> Iterator[list[Tombstone]]:
-        rows: Any = ApiKey.objects.exclude(deleted_at=None).order_by().values_list("deleted_at", "pk", "digest")
+        rows: Any = ApiKey.objects.filter(DELETED).order_by().values_list("deleted_at", "pk", "digest")
         if self.since:
             yield found(rows.filter(deleted_at__gt=self.since - OVERLAP))
             return

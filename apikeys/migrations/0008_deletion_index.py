@@ -12,7 +12,9 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="apikey",
             index=models.Index(
-                fields=["deleted_at"], name="keys_by_deletion", condition=models.Q(deleted_at__isnull=False)
+                fields=["deleted_at"],
+                name="keys_by_deletion",
+                condition=models.Q(deleted_at__isnull=False, sealed_secret=None),
             ),
         ),
     ]
