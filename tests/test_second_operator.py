@@ -19,6 +19,7 @@ from console.ledger.models import Entry, InstallationEntry
 from console.ledger.record import begin_installation
 from console.ledger.sentences import ACTIONS
 from console.models import OperatorRequest, User
+from console.operators import grant_role
 from tests.support import filling, html
 from tests.support.tampering import drop_triggers
 from tests.support.world import Enrolled, Operator, verified_client
@@ -71,6 +72,8 @@ class TestTwoOperators:
         assert not User.objects.get(pk=owner.pk).is_staff
         confirm(second)
         assert User.objects.get(pk=owner.pk).is_staff
+        grant_role(owner)
+        assert Entry.objects.filter(kind=Kind.OPERATOR_ADDED).count() == 1, "who is one already is not made one again"
 
     def test_so_does_anything_in_bulk(self, first: Operator, second: Operator, owner: Enrolled) -> None:
         users = filling.users(2, account=owner)
