@@ -44,7 +44,9 @@ class OperatorRequestAdmin(OperatorsAdmin):
         return super().refusal(request, action, chosen)
 
     def effects(self, action: str, chosen: Sequence[OperatorRequest]) -> list[str]:
-        return self.of(chosen[0]).effects(chosen[0].action, chosen[0].rows()) if action == "confirm" else []
+        if action == "reject":
+            return super().effects(action, chosen)
+        return self.of(chosen[0]).effects(chosen[0].action, chosen[0].rows())
 
     @admin.action(description=gettext_lazy("Confirm: it is done at once"))
     def confirm(self, request: HttpRequest, chosen: list[OperatorRequest]) -> HttpResponse | None:
