@@ -152,7 +152,8 @@ class TestAForgottenPassword:
         browser = Client()
         assert html.select(browser.get(path).content, "[name=otp_token]")
         answer = browser.post(path, {"new_password": NEW_PASSWORD, "otp_token": next(codes)})
-        assert answer.headers["Location"] == "/login/" and mine.get("/security/").status_code == 302
+        assert answer.headers["Location"] == "/login/" and not owner.sessions.exists()
+        assert mine.get("/security/").status_code == 302
         assert Authenticator.objects.get(user=owner) == factor, "the factor is kept"
         assert logs_on(NEW_PASSWORD, next(codes)) and not logs_on(PASSWORD, next(codes))
         assert browser.get(path).status_code == 410
