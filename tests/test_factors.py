@@ -1,9 +1,10 @@
 """Enrolment, authenticator codes and recovery codes."""
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
@@ -258,6 +259,17 @@ class TestCodes:
         assert answers == [422, 429, 429]
         right = code(Authenticator.objects.get(user=owner).secret_text)
         assert mine.post(f"/api-keys/{key.pk}/delete/", {"otp_token": right}).status_code == 302
+
+    def test_when_it_was_last_used_is_when_a_code_was_right(self, owner: Enrolled, codes: Iterator[str]) -> None:
+        right = next(codes)
+        with time_machine.travel(NOON, tick=False) as clock:
+            for given in ("a" * 24, right, "b" * 24):
+                clock.shift(60)
+                with contextlib.suppress(CodeRefused):
+                    authenticate(owner, given)
+        found = RecoveryCodes.objects.get(user=owner)
+        assert found.last_used_at == NOON + timedelta(minutes=2)
+        assert found.throttling_failure_count == 1, "since then"
 
     def test_guesses_do_not_slow_down_recovery_codes(self, owner: Enrolled, codes: Iterator[str]) -> None:
         for _ in range(5):

@@ -81,8 +81,9 @@ class Factor(TimestampMixin, ThrottlingMixin, Device):  # type: ignore[misc]
             return CodeThrottled(until)
         refused = self.spend(code)
         setattr(self, f"{prefix}_count", failures + 1 if refused else 0)
-        setattr(self, f"{prefix}_timestamp", timezone.now() if refused else None)
-        if not refused:
+        if refused:
+            setattr(self, f"{prefix}_timestamp", timezone.now())
+        else:
             # unnoticed mutants (2): committing early writes the row once more; save() below stores it in any case.
             self.set_last_used_timestamp(commit=False)
         self.save()
