@@ -102,7 +102,7 @@ def test_when_a_server_dies_all_end(tmp_path: Path) -> None:
     [
         ("fourteen signs", "This password is too short. It must contain at least 15 characters."),
         ("1q2w3e4r5t6y7u8i", "This password is too common."),
-        ("root-console-1", "This password is little more than your name or words of this site."),
+        ("root-console-1", "This password is mostly your user name, your email, or words used on this site."),
     ],
 )
 def test_a_weak_given_password_ends_the_start_and_nothing_is_left_behind(
@@ -112,7 +112,7 @@ def test_a_weak_given_password_ends_the_start_and_nothing_is_left_behind(
     assert ended.returncode == 1 and not ended.stdout
     (line,) = ended.stderr.splitlines()
     assert line.startswith("CONSOLE_ROOT_PASSWORD: ") and why in line and password not in line
-    assert line.endswith("Set another, or none to have one generated.")
+    assert line.endswith("Set a stronger one, or unset it to have one generated.")
     assert [file.name for file in (tmp_path / "data").iterdir()] == ["lock"]
 
 

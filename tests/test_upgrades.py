@@ -135,8 +135,8 @@ class TestANewerVersion:
             server.execute(
                 "INSERT INTO django_migrations (app, name, applied) VALUES ('apikeys', '9999_later', CURRENT_TIMESTAMP)"
             )
-            answer = httpx.get(f"{server.address}/readyz")
-            assert (answer.status_code, answer.text) == (503, "migrated by a newer version\n")
+            wait_for(lambda: httpx.get(f"{server.address}/readyz").text == "migrated by a newer version\n")
+            assert httpx.get(f"{server.address}/readyz").status_code == 503
             server.stop()
             ended = run(server, "-m", "console.start")
             assert ended.returncode == 1 and not ended.stdout
