@@ -7,16 +7,16 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from string import Template
-from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import TypeVar
+from urllib.parse import urlsplit
 
-from console import parsers, secret_files
-from console.parsers import Database, Mail
+from console import database_url, parsers
+from console.database_url import Database
+from console.parsers import Mail
 from console.proxies import TrustedProxies
+from console.reading import Reading, Variable
 from console.vault import MAX_DIGEST_KEYS
 
 T = TypeVar("T")
@@ -28,14 +28,6 @@ class ConfigurationError(Exception):
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
-
-
-@dataclass(frozen=True)
-class Variable:
-    name: str
-    parse: Callable[[str], Any]
-    default: str | None  # as text, in which $NAME is another variable's value; None where it must be set
-    shown: Callable[[str], str]  # its value, in an error
 
 
 def plain(text: str) -> str:
@@ -73,10 +65,10 @@ class Environment:
     gate_max_connections: int = variable("GATE_MAX_CONNECTIONS", parsers.integer(1, 1_000_000), "4096")
     trusted_proxies: TrustedProxies = variable("TRUSTED_PROXIES", TrustedProxies.parse, "")
     database: Database = variable(
-        "DATABASE_URL", parsers.database, "sqlite:///$CONSOLE_DATA_DIR/console.sqlite3", url_without_password
+        "DATABASE_URL", database_url.parse, "sqlite:///$CONSOLE_DATA_DIR/console.sqlite3", url_without_password
     )
     gate_database: Database | None = variable(
-        "GATE_DATABASE_URL", parsers.optional(parsers.database), "", url_without_password
+        "GATE_DATABASE_URL", parsers.optional(database_url.parse), "", url_without_password
     )
     mail: Mail = variable("EMAIL_URL", parsers.mail, "dummymail://", url_without_password)
     mail_from: str = variable("EMAIL_FROM", parsers.sender, "console@localhost")
@@ -121,10 +113,10 @@ class Environment:
         return self.database.sqlite_file
 
 
-VARIABLES: dict[str, Variable] = {one.name: one.metadata["variable"] for one in fields(Environment) if one.metadata}
-NAMES = {one.name for one in VARIABLES.values()}
-SECRETS = {one.name for one in VARIABLES.values() if one.shown is not plain and one.name != "CONSOLE_URL"}
-KEYS = {one.name for one in VARIABLES.values() if one.default is None}  # which have to be set, for who needs them
+VARIABLES: dict[str, Variable] = {each.name: each.metadata["variable"] for each in fields(Environment) if each.metadata}
+NAMES = {each.name for each in VARIABLES.values()}
+SECRETS = {each.name for each in VARIABLES.values() if each.shown is not plain and each.name != "CONSOLE_URL"}
+KEYS = {each.name for each in VARIABLES.values() if each.default is None}  # which must be set, for who needs them
 
 
 def read(
@@ -134,11 +126,11 @@ def read(
 ) -> Environment:
     """The environment, completed by secrets.env and by the defaults; an empty variable counts as unset.
 
-    Of KEYS, those in `needs` must be set, and the others are not read; with None, what is set is read. `new_secrets`
-    are for a first start: they stand in for secrets.env where there is none, and the data folder must be writable.
-    Raises ConfigurationError with every problem.
+    Of KEYS, those in `needs` must be set, and the others are not read; with None, those that are set are read.
+    `new_secrets` are for a first start: they stand in for secrets.env where there is none, and the data folder must be
+    writable. Raises ConfigurationError with every problem.
     """
-    reading = Reading({name: environ[name] for name in NAMES if environ.get(name)}, needs)
+    reading = Reading(VARIABLES, {name: environ[name] for name in NAMES if environ.get(name)}, needs)
     first, second, *others = VARIABLES
     reading.parse(first)
     reading.parse(second)
@@ -170,85 +162,3 @@ def read_or_exit(needs: Collection[str] = KEYS) -> Environment:
 def without_secrets(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """For another program, which gets its secrets in a file."""
     return {name: text for name, text in environ.items() if name not in SECRETS | {PASSWORD}}
-
-
-class Reading:
-    """What has been read so far, and the problems with it."""
-
-    def __init__(self, given: dict[str, str], needs: Collection[str] | None) -> None:
-        self.given, self.needs = given, needs
-        self.values: dict[str, Any] = {}  # by attribute
-        self.texts: dict[str, str] = {}  # the same by name, for defaults that refer to them
-        self.problems: list[str] = []
-        self.set_secrets = ""  # how to; empty while the data folder or the file is itself a problem
-
-    def parse(self, attribute: str) -> None:
-        declared = VARIABLES[attribute]
-        name = declared.name
-        unread = self.needs is not None and name not in self.needs
-        if declared.default is None and (unread or name not in self.given):
-            self.values[attribute] = ""
-            if self.needs and not unread and self.set_secrets:
-                self.problems.append(f"{name}: Not set. {self.set_secrets}")
-            return
-        try:
-            default = declared.default or ""
-            texts = {name: quote(text) for name, text in self.texts.items()} if "://" in default else self.texts
-            text = self.given.get(name) or Template(default).substitute(texts)
-            self.values[attribute] = declared.parse(text)
-            self.texts[name] = str(self.values[attribute])
-        except KeyError:
-            pass  # the problem is the other variable's
-        except ValueError as error:
-            self.problems.append(f"{name}={declared.shown(text)}: {error}")
-
-    def add_secrets(self, file: Path, new_secrets: Mapping[str, str] | None) -> None:
-        """From the file, what the environment does not set."""
-        try:
-            exposed, text = secret_files.exposed(file), file.read_text()
-        except FileNotFoundError:
-            if "SECRETS_FILE" in self.given and new_secrets is None:
-                self.problems.append(f"SECRETS_FILE={file}: There is no such file. Set the file with the secrets.")
-                return
-            self.set_secrets = f"Set it, or run `make run` once, which creates it in {file}."
-            self.given = {**(new_secrets or {}), **self.given}
-            return
-        except (OSError, ValueError) as error:
-            self.problems.append(f"{file}: It cannot be read ({error}). Make it readable by the user of this program.")
-            return
-        self.set_secrets = f"Set it, or add it to {file}."
-        self.problems += filter(None, [exposed])
-        for number, line in enumerate(text.splitlines(), 1):
-            match = secret_files.LINE.fullmatch(line)
-            if not match:
-                self.problems.append(f"{file}, line {number}: Write NAME=value.")
-            elif match["name"] and match["name"] not in NAMES - {"CONSOLE_DATA_DIR", "SECRETS_FILE"}:
-                self.problems.append(f"{file}, line {number}: {match['name']} can be set only in the environment.")
-            elif match["value"]:
-                self.given.setdefault(match["name"], match["value"])
-
-    def check_writable(self, folder: Path) -> None:
-        place = next(place for place in (folder, *folder.parents) if os.path.exists(place))
-        if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
-            user = f"the user of this program ({os.geteuid()})"
-            self.problems.append(
-                f"CONSOLE_DATA_DIR={folder}: {place} is not writable by {user}. Set a writable folder."
-            )
-
-    def check_ports(self) -> None:
-        names: dict[int, str] = {}
-        for attribute in ("port", "gate_port", "gate_metrics_port"):
-            name, port = VARIABLES[attribute].name, self.values.get(attribute)
-            if port and names.setdefault(port, name) != name:
-                self.problems.append(f"{name}={port}: {names[port]} has the same value. Set two different ports.")
-
-    def databases(self) -> list[Database]:
-        found = (self.values.get("database"), self.values.get("gate_database"))
-        return [database for database in found if database]
-
-    def check_files(self) -> None:
-        """SQLite's: who reads them has the digest of every password."""
-        for database in self.databases():
-            for suffix in ("", "-wal", "-shm") if database.sqlite_file else ():
-                with suppress(OSError):
-                    self.problems += filter(None, [secret_files.exposed(Path(f"{database.sqlite_file}{suffix}"))])

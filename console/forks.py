@@ -1,7 +1,7 @@
 """Signals at gunicorn's forks.
 
-A worker is forked with its master's handlers, which drop what it is told until it has its own: told to stop at that
-moment it would be waited for until graceful_timeout.
+A worker is forked with its master's handlers, which drop signals until it has its own: told to stop at that moment, it
+would run until graceful_timeout.
 """
 
 import os

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -20,30 +20,9 @@ MIN_SECRET_KEY = 32  # characters; `make run` makes 64
 HOSTNAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*", re.ASCII)
 DEFAULT_PORTS = {"http": 80, "https": 443}
 ESCAPES = "In the user name and password, write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A."
-VERIFY = (
-    "The connection to a database on another machine must be verified. Add "
-    "?sslmode=verify-full&sslrootcert=/path/to/ca.crt, the certificate of the authority that signed the server's."
-)
 MAIL_PORTS = {"smtp": 25, "smtp+tls": 587, "smtp+ssl": 465}
 MAIL_ALIASES = {"smtps": "smtp+tls"}
 MAIL_WITHOUT_SERVER = {"consolemail", "dummymail", "filemail", "memorymail"}
-
-
-@dataclass(frozen=True)
-class Database:
-    """A SQLite file, or libpq's parameters by name."""
-
-    sqlite_file: Path | None = None
-    postgres: dict[str, str] = field(default_factory=dict, repr=False)
-
-    @property
-    def conninfo(self) -> str:
-        """As libpq takes it; empty with SQLite."""
-        if self.sqlite_file:
-            return ""
-        from psycopg.conninfo import make_conninfo
-
-        return make_conninfo("", **self.postgres)
 
 
 @dataclass(frozen=True)
@@ -144,57 +123,6 @@ def is_host(text: str) -> bool:
         return "%" not in text and bool(IPv6Address(text))
     except ValueError:
         return bool(HOSTNAME.fullmatch(text))
-
-
-def database(text: str) -> Database:
-    scheme, separator, rest = text.partition(":///")
-    if scheme == "sqlite" and separator and rest and "?" not in rest and not rest.endswith(("/", ":memory:")):
-        return Database(sqlite_file=ROOT / unquote(rest))
-    if not text.startswith(("postgres://", "postgresql://")):
-        raise ValueError("Set postgres://user:password@host:port/name, or sqlite:////path/to/file.")
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-
-    remedy = f"Set postgres://user:password@host:port/name. {ESCAPES}"
-    try:
-        found = {name: str(value) for name, value in conninfo_to_dict(text).items()}
-    except psycopg.Error:  # its text may have parts of the password
-        raise ValueError(remedy) from None
-    name, host = found.get("dbname", ""), found.get("host", "")
-    if name.startswith("/") and not host:  # postgres:////folder/of/the/socket/name
-        found["host"], _, found["dbname"] = name.rpartition("/")
-    ports = [port for port in found.get("port", "").split(",") if port]
-    if not (name or "service" in found) or "@" in name + host or not all(map(is_port, ports)):
-        raise ValueError(remedy)
-    if not verified(found):
-        raise ValueError(VERIFY)
-    return Database(postgres=found)
-
-
-def verified(found: dict[str, str]) -> bool:
-    """Whether nobody in between can read or change anything: on a socket or a loopback address, or because libpq
-    verifies the server's certificate."""
-    from psycopg.pq import Conninfo
-
-    if "service" in found:  # it may name any host, and any sslmode that the URL does not
-        return found.get("sslmode") == "verify-full"
-    # What the URL leaves out, libpq takes from its own variables.
-    known = {one.keyword.decode(): one.val.decode() for one in Conninfo.get_defaults() if one.val} | found
-    hosts = [host for name in ("host", "hostaddr") if name in known for host in known[name].split(",")]
-    return known["sslmode"] == "verify-full" or all(
-        host == "localhost" or host[:1] in ("", "/", "@") or is_loopback(host) for host in hosts
-    )
-
-
-def is_loopback(text: str) -> bool:
-    try:
-        return ip_address(text).is_loopback
-    except ValueError:
-        return False
-
-
-def is_port(text: str) -> bool:
-    return bool(re.fullmatch(r"[0-9]{1,5}", text, re.ASCII)) and 0 < int(text) < 2**16
 
 
 def mail(text: str) -> Mail:

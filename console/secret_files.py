@@ -10,7 +10,7 @@ LINE = re.compile(r"\s*((export )?(?P<name>\w+)=(?P<quote>[\"']?)(?P<value>.*)(?
 
 
 def exposed(file: Path) -> str:
-    """What to do where others may read or write it; "" where nobody may. Raises OSError.
+    """What to do where other users can read or write it; "" where none can. Raises OSError.
 
     What systemd and container platforms hand to a program is often root's, and the program reads it by its group or by
     an access control list, which shows as the group's right. (libpq has the same rule for a private key.)
@@ -20,7 +20,7 @@ def exposed(file: Path) -> str:
     if not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO) & ~mine:
         return ""
     chmod = f"chmod 600 {shlex.quote(str(file))}"
-    return f"{file}: Others than its owner may read or write it. Run {chmod}, and see who has."
+    return f"{file}: Other users can read or write it. Run {chmod}, and check whether anyone has."
 
 
 def as_text(values: dict[str, str]) -> str:

@@ -66,12 +66,13 @@ def check(recorded: Fingerprints, mine: Fingerprints) -> None:
 
 
 class Digests:
-    """HMAC-SHA-256, for what is only recognised. It is all that the gate has of a vault."""
+    """HMAC-SHA-256, for what is only looked up. It is all that the gate has of a vault."""
 
     def __init__(self, digest_keys: str) -> None:
         keys = parse_keys("DIGEST_KEYS", digest_keys)
         if len(keys) > MAX_DIGEST_KEYS:
-            raise ValueError(f"DIGEST_KEYS has more than {MAX_DIGEST_KEYS} keys; take out the newest.")
+            raise ValueError(f"DIGEST_KEYS has more than {MAX_DIGEST_KEYS} keys: remove the newest.")
+        self.versions = [*keys]  # newest first, as `digests` answers them
         self._keyed_hashes = [hmac.new(key, digestmod=hashlib.sha256) for key in keys.values()]
         self.fingerprints = fingerprints("DIGEST_KEYS", keys)
 

@@ -141,6 +141,15 @@ def test_the_readme_has_every_package_and_why() -> None:
     assert {name for row in rows for name in row.split(", ")} - {"package"} == packages
 
 
+@pytest.mark.parametrize("gateway", ["Traefik", "Caddy", "Envoy"])
+def test_every_gateway_hides_the_key_from_the_service(gateway: str) -> None:
+    section = (ROOT / "docs" / "gateways.md").read_text().partition(f"\n## {gateway}\n")[2].partition("\n## ")[0]
+    hidden = "\n".join(
+        re.findall(r"^.*(?:customRequestHeaders|header_up -|headers_to_remove).*$", section, re.MULTILINE)
+    )
+    assert "dashvector-auth-token" in hidden and "authorization" in hidden.lower()
+
+
 def test_the_operators_have_every_code_of_the_ledger() -> None:
     section = (ROOT / "docs" / "operations.md").read_text().partition("## The ledger")[2].partition("\n## ")[0]
     assert sorted(re.findall(r"`([a-z_]+\.[a-z_]+)`", section)) == sorted(Kind.values)

@@ -1,6 +1,7 @@
 """Enrolment, authenticator codes and recovery codes."""
 
 import contextlib
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import time_machine
 from django.conf import settings
 from django.db import connection, transaction
 from django.test import Client
+from pytest_django import Settings
 
 from apikeys.models import ApiKey
 from console.factors.authentication import authenticate
@@ -21,6 +23,7 @@ from console.ledger.models import Entry
 from console.models import User
 from console.outbox import Email
 from console.sessions.store import Session, stored_key
+from console.vault import Vault, new_key
 from tests.support import html
 from tests.support.person import PASSWORD, code
 from tests.support.world import Enrolled, enrolled, verified_client, whole
@@ -304,6 +307,25 @@ class TestCodes:
         RecoveryCodes.objects.filter(user=other).update(digests=recovery.digests)
         with pytest.raises(CodeRefused, match=whole(NONE_OF_YOURS)):
             authenticate(other, owner.spare_codes[0])
+
+    def test_codes_name_the_version_of_their_key(
+        self, owner: Enrolled, codes: Iterator[str], recovery: RecoveryCodes, settings: Settings
+    ) -> None:
+        """Those of an earlier release do not, and count as older."""
+        keys = settings.VAULT, Vault(new_key(), new_key(os.environ["DIGEST_KEYS"]))
+        assert {digest[:2] for digest in recovery.digests} == {"1:"} and not recovery.rests_on_older_keys()
+        settings.VAULT = keys[1]
+        assert recovery.rests_on_older_keys()
+        authenticate(owner, next(codes))
+        recovery.digests = [digest[2:] for digest in RecoveryCodes.objects.get(user=owner).digests]
+        recovery.save()
+        for vault in keys:
+            settings.VAULT = vault
+            assert recovery.rests_on_older_keys()
+            authenticate(owner, next(codes))
+        assert RecoveryCodes.objects.get(user=owner).left == 7
+        RecoveryCodes.issue(owner)
+        assert {digest[:2] for digest in RecoveryCodes.objects.get(user=owner).digests} == {"2:"}
 
     def test_an_unconfirmed_authenticator_verifies_nothing(self, db: None) -> None:
         user = User.objects.create_user("unconfirmed")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from apikeys.gate.call import NOT_FOUND, Answer, Call
 from apikeys.gate.metrics import render
 from apikeys.keys import format as keyformat
 from tests.support.gates import Gate, GateInProcess, new_key
@@ -83,6 +84,20 @@ def test_who_scrapes_without_end_makes_the_gate_read_no_more(tmp_path: Path) -> 
     wait_for(lambda: b"\ngate_metering_files 0\n" in render(tmp_path))
 
 
+def test_what_is_at_a_port_of_its_own_is_not_at_the_gates(tmp_path: Path, transactional_db: None) -> None:
+    def scrape(path: bytes) -> Answer:
+        answers: list[Answer] = []
+        gate.gate.handle_scrape(Call(path, [], "127.0.0.1"), answers.append)
+        return answers.pop()
+
+    with GateInProcess(tmp_path, metrics_port=1) as gate:
+        assert gate.ask(path=b"/metrics")[0] == 404
+        assert scrape(b"/metrics?x").body.startswith(b"# HELP gate_calls_total")
+        refused = scrape(b"/verify")
+        assert refused.status == NOT_FOUND and b'"Only the metrics are here, at /metrics."' in refused.body
+
+
+@pytest.mark.no_mutants
 def test_a_port_of_its_own_has_them_alone(tmp_path: Path, transactional_db: None) -> None:
     port = free_port()
     with Gate(tmp_path, GATE_METRICS_PORT=str(port)) as gate:

@@ -66,7 +66,9 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with database_address() as database:
         given = GIVEN | database | ({"PGPASSWORD": ""} if database else {})
         given["SPT_NOENV"] = "1"  # gunicorn's titles would hide the environment that it was given
-        started = Server(tmp_path_factory.mktemp("product") / "data", **given)
+        folder = tmp_path_factory.mktemp("product") / "data"
+        given["GATE_DATABASE_URL"] = database.get("DATABASE_URL", f"sqlite:///{folder}/console.sqlite3")
+        started = Server(folder, **given)
         started.start()
         yield started
         started.stop()

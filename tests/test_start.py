@@ -127,7 +127,7 @@ def test_nor_is_anything_taken_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("name", ["PORT", "GATE_PORT"])
+@pytest.mark.parametrize("name", ["PORT", "GATE_PORT", "GATE_METRICS_PORT"])
 def test_a_port_that_is_taken_says_what_to_set(tmp_path: Path, name: str) -> None:
     environment = Server(tmp_path / "data").environment
     with socket.socket() as holder:

@@ -32,7 +32,7 @@ def on_starting(server: Any) -> None:
     try:
         check(recorded(ENVIRONMENT.for_gate), Digests(ENVIRONMENT.digest_keys).fingerprints)
     except (OSError, sqlite3.Error, psycopg.Error) as error:
-        server.log.warning("The digest keys are not checked, the database cannot be asked: %s", error)
+        server.log.warning("The digest keys were not checked: the database is unavailable: %s", error)
     except VaultError as error:
         raise SystemExit(str(error)) from error
 

@@ -198,8 +198,9 @@ class Authenticator(Factor):
 
 
 class RecoveryCodes(Factor):
-    """Single-use codes, of which only the keyed digests are stored. Guesses are not slowed down, which would help only
-    those who want to keep the owner out: a code has 120 bits."""
+    """Single-use codes, of which only the keyed digests are stored, each with the version of its key: `2:5e0c…`. Those
+    of earlier releases have none. Guesses are not slowed down, which would help only those who want to keep the owner
+    out: a code has 120 bits."""
 
     kind = "recovery-code"
     throttled = False
@@ -224,7 +225,13 @@ class RecoveryCodes(Factor):
 
     @staticmethod
     def digests_of(user: User, code: str) -> list[str]:
-        return [d.hex() for d in settings.VAULT.digests(f"recovery-code:{user.pk}", code)]
+        """As they may be stored, the one to store first."""
+        digests = [digest.hex() for digest in settings.VAULT.digests(f"recovery-code:{user.pk}", code)]
+        return [*map("{}:{}".format, settings.VAULT.versions, digests), *digests]
+
+    def rests_on_older_keys(self) -> bool:
+        """Whether a code would no longer be recognised without the older versions of DIGEST_KEYS."""
+        return not all(digest.startswith(f"{settings.VAULT.versions[0]}:") for digest in self.digests)
 
     @property
     def left(self) -> int:

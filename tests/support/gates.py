@@ -181,7 +181,7 @@ class Gate:
 class GateInProcess:
     """The same in the test's own process, called as apikeys.gate.http calls it."""
 
-    def __init__(self, folder: Path, TRUSTED_PROXIES: str = "") -> None:
+    def __init__(self, folder: Path, TRUSTED_PROXIES: str = "", metrics_port: int | None = None) -> None:
         self.configuration = GateConfiguration(
             database=Path(connection.settings_dict["NAME"]) if connection.vendor == "sqlite" else database_url(),
             digests=settings.VAULT.digests,
@@ -189,6 +189,7 @@ class GateInProcess:
             metering_dir=folder / "metering",
             metering_seconds=0.1,
             max_connections=100,
+            metrics_port=metrics_port,
         )
 
     def __enter__(self) -> Self:

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, models, transaction
 
 from apikeys.keys.models import ApiKey
-from console.factors.models import Authenticator
+from console.factors.models import Authenticator, RecoveryCodes
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.start.secrets_file import write_atomically
@@ -19,6 +19,7 @@ from console.vault_keys import VaultKey
 
 BUSY_SECONDS = 60  # for another writer
 BATCH = 200  # rows that are locked together
+NAMED = 20  # users, in an error
 WIDTH = 40  # of the progress bar
 
 
@@ -31,6 +32,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--add", action="store_true", help="only add a new version of both keys to secrets.env")
+        parser.add_argument(
+            "--retire", action="store_true", help="then also make the older versions of DIGEST_KEYS dispensable"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if connection.vendor == "sqlite":  # unlike a page, a rotation can wait for other writers
@@ -59,7 +63,26 @@ class Command(BaseCommand):
         VaultKey.objects.filter(name="VAULT_KEYS", version__lt=newest).delete()
         self.stdout.write(f"{moved} moved, {self.done - moved} already had the newest keys.")
         self.stdout.write("Older versions of VAULT_KEYS can be removed now.")
-        self.stdout.write("Keep those of DIGEST_KEYS: they recognize deleted keys and unused recovery codes.")
+        if options["retire"]:
+            self.retire()
+        else:
+            self.stdout.write("Keep those of DIGEST_KEYS: they recognize deleted keys and unused recovery codes.")
+
+    def retire(self) -> None:
+        """Every key that is not deleted has the newest digest by now."""
+        codes = RecoveryCodes.objects.order_by("user__username").select_related("user")
+        names = [each.user.username for each in codes if each.rests_on_older_keys()]
+        if names:
+            raise CommandError(
+                f"{len(names)} users have recovery codes that rest on older versions of DIGEST_KEYS: "
+                f"{', '.join(names[:NAMED])}{' …' if len(names) > NAMED else ''}. Have them create new ones at "
+                "/security/recovery-codes/, or reset their factors, and run this again."
+            )
+        VaultKey.objects.filter(name="DIGEST_KEYS", version__lt=settings.VAULT.versions[0]).delete()
+        self.stdout.write(
+            "Older versions of DIGEST_KEYS can be removed now. Keys that were deleted before the newest one was added "
+            "are answered `unknown` from then on, no longer `deleted`."
+        )
 
     def rotate_all(self, sealed: list[models.QuerySet[Any]]) -> int:
         self.total, self.done = sum(rows.count() for rows in sealed), 0
@@ -133,7 +156,10 @@ class Command(BaseCommand):
             f"{name}={lines[name]}\n" if (name := line.partition("=")[0]) in lines else f"{line}\n"
             for line in text.splitlines()
         ]
-        write_atomically(file, "".join(changed))
+        try:
+            write_atomically(file, "".join(changed))
+        except OSError as error:
+            raise CommandError(f"{file} cannot be written ({error}). Add a version where it comes from.") from error
         self.stdout.write(f"{file} has new versions. Back it up; restart the gates, then the consoles, then rotate.")
         if lines["DIGEST_KEYS"] == used["DIGEST_KEYS"]:
             self.stdout.write(f"DIGEST_KEYS is unchanged: it has {MAX_DIGEST_KEYS} versions, the maximum.")
