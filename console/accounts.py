@@ -124,8 +124,8 @@ def fold_names(users: "models.Manager[Any]") -> list[tuple[str, str]]:
 
 def lock(account: User) -> User:
     """Lock the account's row until the transaction ends, and return it as it is now. Always the first lock of
-    several."""
-    return User.objects.select_for_update(no_key=True).get(pk=account.pk)
+    several. The password's digest is read only when it is asked for: `housekeep` may not."""
+    return User.objects.select_for_update(no_key=True).defer("password").get(pk=account.pk)
 
 
 class InvitationTokens(PasswordResetTokenGenerator):

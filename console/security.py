@@ -121,7 +121,7 @@ def record_failure(kind: Kind, name: str, **params: Any) -> None:
 def report_unfinished_log_ons() -> None:
     """Tell owners of sessions that ended after the right password and before a right code."""
     ended = Session.objects.filter(expire_date__lt=timezone.now(), verified=False, user__isnull=False)
-    for session in ended.select_related("user__account"):
+    for session in ended.select_related("user__account").defer("user__password", "user__account__password"):
         report_unfinished_log_on(session)
 
 

@@ -21,10 +21,17 @@ GRANT USAGE ON SCHEMA public TO api_key_meter;
 GRANT SELECT, INSERT, UPDATE ON apikeys_usage TO api_key_meter;
 GRANT SELECT, INSERT, DELETE ON apikeys_foldedfile TO api_key_meter;
 
--- `manage.py housekeep`: email that waits, sessions that have expired, lockouts that a wrong clock has dated
+-- `manage.py housekeep`: email that waits, sessions that have expired, rate limits whose period has ended; the ledger's heads,
+-- and its rows about log-ons without a code and about events that were only counted. Users without their passwords; a row is
+-- locked with the right to update a column of it.
 GRANT USAGE ON SCHEMA public TO api_key_housekeep;
-GRANT SELECT, UPDATE, DELETE ON console_email TO api_key_housekeep;
-GRANT SELECT (expire_date, seen_at), DELETE ON console_session TO api_key_housekeep;
+GRANT SELECT, INSERT, UPDATE, DELETE ON console_email TO api_key_housekeep;
+GRANT SELECT, DELETE ON console_session TO api_key_housekeep;
 GRANT SELECT (since), DELETE ON console_tally TO api_key_housekeep;
+GRANT SELECT, INSERT, UPDATE ON console_budget TO api_key_housekeep;
+GRANT SELECT, INSERT ON console_entry TO api_key_housekeep;
+GRANT SELECT (id, user_id, confirmed) ON console_authenticator TO api_key_housekeep;
+GRANT SELECT (id, username, folded_name, email, is_active, is_staff, is_superuser, last_login, date_joined, account_id,
+    must_change_password, invited_at, max_active_keys, max_keys_a_day), UPDATE (date_joined) ON console_user TO api_key_housekeep;
 
 COMMIT;

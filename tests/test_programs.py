@@ -17,6 +17,8 @@ from django.utils import timezone
 from psycopg.errors import InsufficientPrivilege
 
 from apikeys.metering.counter import CallCounter
+from console.ledger.budget import ROWS, Budget
+from console.ledger.kinds import Kind
 from console.models import VaultKey
 from console.outbox import Email
 from console.sessions.store import Session
@@ -27,7 +29,7 @@ from tests.support.person import Person
 from tests.support.servers import ROOT, Server, database_address, free_port
 from tests.support.sockets import children
 from tests.support.waiting import wait_for
-from tests.support.world import only_postgres
+from tests.support.world import enrolled, only_postgres
 
 GIVEN = {
     "SECRET_KEY": secrets.token_urlsafe(48),
@@ -144,11 +146,13 @@ FORBIDDEN = {
         "INSERT INTO console_session (session_key) VALUES ('mine')",
     ],
     "housekeep": [
-        "SELECT session_key FROM console_session",
+        "SELECT password FROM console_user",
+        "UPDATE console_user SET is_staff = true",
+        "SELECT sealed_secret FROM console_authenticator",
         "UPDATE console_session SET user_id = 1",
+        "DELETE FROM console_entry",
         "SELECT digest FROM apikeys_apikey",
         "SELECT digests FROM console_recoverycodes",
-        "INSERT INTO console_email (body) VALUES ('mine')",
     ],
     "console": ["DELETE FROM console_entry", "UPDATE console_entry SET kind = ''", "TRUNCATE console_entry"],
 }
@@ -161,12 +165,15 @@ def test_a_role_may_do_what_its_program_needs_and_no_more(roles: dict[str, str],
     deleted.revoke()
     VaultKey.check_all()
     Email.queue("owner@example.org", "Waits", "to be sent")
-    Session.objects.create(session_key="0" * 32, expire_date=timezone.now() - timedelta(hours=1))
+    owner, ago, heads = enrolled("alice"), timezone.now() - timedelta(hours=2), tmp_path / "heads"
+    Session.objects.create(session_key="0" * 32, expire_date=ago, user=owner)  # never got further than the password
+    Budget.objects.create(account=owner, kind=Kind.CODE_REFUSED, since=ago, rows=ROWS, more=7)
 
     def command(role: str, *words: str) -> str:
         environment = gate.environment | {"DATABASE_URL": roles[role], "SECRET_KEY": "", "VAULT_KEYS": ""}
+        environment["LEDGER_HEADS_FILE"] = str(heads)
         command = [sys.executable, "manage.py", *words]
-        return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
     nobody = roles["gate"].replace("gate", "nobody", 1)
     with Gate(tmp_path, DATABASE_URL=nobody, GATE_DATABASE_URL=roles["gate"], VAULT_KEYS="") as gate:
@@ -174,6 +181,7 @@ def test_a_role_may_do_what_its_program_needs_and_no_more(roles: dict[str, str],
     assert "folded" in command("meter", "meter", "--once")
     assert (counted(key), counted(deleted)) == ((1, 0), (0, 1))
     assert "1 emails sent" in command("housekeep", "housekeep", "--once") and not Session.objects.exists()
+    assert {Kind.PASSWORD_ACCEPTED, Kind.MORE} <= {*owner.ledger.values_list("kind", flat=True)} and heads.read_text()
     for role, statements in FORBIDDEN.items():
         for statement in statements:
             with psycopg.connect(roles[role]) as connection, pytest.raises(InsufficientPrivilege):

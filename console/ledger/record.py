@@ -79,25 +79,25 @@ def record_or_rehearse(kind: Kind, user: User | None, /, **words: Any) -> None:
 def is_within_budget(account: User, kind: Kind) -> bool:
     budget = Budget.of(account, kind)
     if budget.is_over:
-        begin_anew(budget)
+        begin_anew(budget, account)
     within = budget.spend()
     budget.save()
     return within
 
 
-def begin_anew(budget: Budget) -> None:
+def begin_anew(budget: Budget, account: User) -> None:
     """Say how many events of the window that has ended were left out. Nobody in particular does."""
     if omitted := budget.begin():
         with acting(Origin(lambda: Actor(ActorKind.SYSTEM))):
-            record(Kind.MORE, budget.account, kind=budget.kind, more=omitted)
+            record(Kind.MORE, account, kind=budget.kind, more=omitted)
 
 
 def close_budgets() -> None:
     """Say it of all windows that have ended, whether or not anything follows."""
-    for seen in Budget.objects.filter(more__gt=0):
+    for seen in Budget.objects.filter(more__gt=0).select_related("account").defer("account__password"):
         if seen.is_over:
             with transaction.atomic():
-                lock(seen.account)
+                account = lock(seen.account)
                 for budget in Budget.objects.filter(pk=seen.pk, since=seen.since):  # unless it has begun anew meanwhile
-                    begin_anew(budget)
+                    begin_anew(budget, account)
                     budget.save()
