@@ -9,8 +9,8 @@ from urllib.parse import unquote
 from console.parsers import ESCAPES, ROOT
 
 VERIFY = (
-    "A database on another machine is asked over TLS alone. Add ?sslmode=verify-full&sslrootcert=/path/to/ca.crt, with "
-    "the certificate of the authority that has signed the server's."
+    "The connection to a database on another machine must be verified. Add "
+    "?sslmode=verify-full&sslrootcert=/path/to/ca.crt, the certificate of the authority that signed the server's."
 )
 
 
