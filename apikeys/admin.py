@@ -33,6 +33,9 @@ class ApiKeyAdmin(OperatorsAdmin):
             return whole, False
         return super().get_search_results(request, queryset, text)
 
+    def owners(self, chosen: Sequence[ApiKey]) -> list[User]:
+        return [key.account for key in chosen]
+
     def effects(self, action: str, chosen: Sequence[ApiKey]) -> list[str]:
         return what_stops(ApiKey.objects.filter(pk__in=[key.pk for key in chosen]))
 

@@ -1,9 +1,11 @@
 """Users as operators see them: no secret, digest or factor appears here, and no second way to a key."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.auth import admin as _registers_groups  # noqa: F401
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import QuerySet
@@ -14,13 +16,16 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from console.access import user_of
 from console.accounts import User, folded, lock
+from console.factors.models import Authenticator
 from console.ledger.kinds import Kind
+from console.ledger.models import InstallationEntry
 from console.ledger.record import record
+from console.operator_requests import OperatorRequest
 from console.operators import (
     end_sessions,
+    grant_role,
     invite,
     lift_lockout,
-    reset_factors,
     sessions_of,
     set_active,
     stopping,
@@ -28,11 +33,18 @@ from console.operators import (
 )
 from console.operators_admin import OperatorsAdmin
 from console.outbox import Email
+from console.recovery import Lost, Recovery
+from console.requests_admin import InstallationEntryAdmin, OperatorRequestAdmin
 
 admin.site.unregister(Group)
+admin.site.register(OperatorRequest, OperatorRequestAdmin)
+admin.site.register(InstallationEntry, InstallationEntryAdmin)
 
+Link = tuple[User, str, datetime | None]  # and when it can first be used
+
+LOST = ("reset_factors", "reset_password")
 LIMITS = ("max_active_keys", "max_keys_a_day")
-ENDING_SESSIONS = ("disable", "end_sessions", "reset_factors", "withdraw_role")
+ENDING_SESSIONS = ("disable", "end_sessions", "withdraw_role")
 
 
 @admin.register(User)
@@ -43,7 +55,18 @@ class UserAdmin(OperatorsAdmin):
     ordering = ("username",)
     search_fields = ("username", "folded_name", "email")
     autocomplete_fields = ("account",)
-    actions = ("invite_again", "end_sessions", "reset_factors", "lift_lockout", "disable", "enable", "withdraw_role")
+    actions = (
+        "invite_again",
+        "reset_factors",
+        "reset_password",
+        "lift_lockout",
+        "end_sessions",
+        "disable",
+        "enable",
+        "grant_role",
+        "withdraw_role",
+    )
+    needs_second = ("reset_factors", "reset_password", "grant_role")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return user_of(request).is_staff
@@ -81,11 +104,11 @@ class UserAdmin(OperatorsAdmin):
                 record(Kind.LIMITS_CHANGED, obj, **{name: getattr(obj, name) for name in LIMITS})
 
     def response_add(self, request: HttpRequest, obj: User, post_url_continue: str | None = None) -> HttpResponse:
-        return self.links(request, [(obj, invite(obj))])
+        return self.links(request, _("Invitations"), [(obj, invite(obj), None)])
 
-    def links(self, request: HttpRequest, invitations: list[tuple[User, str]]) -> HttpResponse:
+    def links(self, request: HttpRequest, title: str, links: Sequence[Link]) -> HttpResponse:
         """Shown in this response alone: a message would be stored."""
-        context = {**self.admin_site.each_context(request), "title": _("Invitations"), "links": invitations}
+        context = {**self.admin_site.each_context(request), "title": title, "links": links}
         return TemplateResponse(request, "console/invitation_links.html", context)
 
     def refusal(self, request: HttpRequest, action: str, chosen: Sequence[User]) -> str:
@@ -93,6 +116,8 @@ class UserAdmin(OperatorsAdmin):
             return _("You cannot apply this action to yourself. Ask another operator.")
         if action == "invite_again" and all(user.has_usable_password() for user in chosen):
             return _("All selected users have a password, which only they can change.")
+        if action in LOST and not self.recoverable(chosen):
+            return _("None of the selected users has both a password and an authenticator. Use `manage.py breakglass`.")
         return super().refusal(request, action, chosen)
 
     def effects(self, action: str, chosen: Sequence[User]) -> list[str]:
@@ -110,15 +135,29 @@ class UserAdmin(OperatorsAdmin):
 
     @admin.action(description=gettext_lazy("Invite again (users without a password)"))
     def invite_again(self, request: HttpRequest, chosen: list[User]) -> HttpResponse:
-        return self.links(request, [(user, invite(user)) for user in chosen if not user.has_usable_password()])
+        invited = [user for user in chosen if not user.has_usable_password()]
+        return self.links(request, _("Invitations"), [(user, invite(user), None) for user in invited])
 
     @admin.action(description=gettext_lazy("End sessions (of a root account, also those of its RAM users)"))
     def end_sessions(self, request: HttpRequest, chosen: list[User]) -> None:
         self.each(request, chosen, end_sessions)
 
-    @admin.action(description=gettext_lazy("Reset factors"))
-    def reset_factors(self, request: HttpRequest, chosen: list[User]) -> None:
-        self.each(request, chosen, reset_factors)
+    @admin.action(description=gettext_lazy("Reset a lost authenticator: a link, which asks for the password"))
+    def reset_factors(self, request: HttpRequest, chosen: list[User]) -> HttpResponse:
+        return self.recover(request, chosen, Lost.FACTORS)
+
+    @admin.action(description=gettext_lazy("Reset a forgotten password: a link, which asks for a security code"))
+    def reset_password(self, request: HttpRequest, chosen: list[User]) -> HttpResponse:
+        return self.recover(request, chosen, Lost.PASSWORD)
+
+    def recover(self, request: HttpRequest, chosen: list[User], lost: Lost) -> HttpResponse:
+        links = [(user, *Recovery.begin(user, lost)) for user in self.recoverable(chosen)]
+        return self.links(request, _("Recovery links"), links)
+
+    def recoverable(self, chosen: Sequence[User]) -> list[User]:
+        """Those who have what is asked for, and what is replaced."""
+        enrolled = {*Authenticator.objects.filter(user__in=chosen, confirmed=True).values_list("user", flat=True)}
+        return [user for user in chosen if user.has_usable_password() and user.pk in enrolled]
 
     @admin.action(description=gettext_lazy("Lift lockout"))
     def lift_lockout(self, request: HttpRequest, chosen: list[User]) -> None:
@@ -131,6 +170,10 @@ class UserAdmin(OperatorsAdmin):
     @admin.action(description=gettext_lazy("Enable"))
     def enable(self, request: HttpRequest, chosen: list[User]) -> None:
         self.each(request, chosen, lambda user: set_active(user, True))
+
+    @admin.action(description=gettext_lazy("Make an operator"))
+    def grant_role(self, request: HttpRequest, chosen: list[User]) -> None:
+        self.each(request, chosen, grant_role)
 
     @admin.action(description=gettext_lazy("Withdraw the operator’s role"))
     def withdraw_role(self, request: HttpRequest, chosen: list[User]) -> None:

@@ -9,7 +9,10 @@ class ConsoleConfig(AppConfig):
     name = "console"
 
     def ready(self) -> None:
+        from console.ledger.record import begin_installation  # needs the models
+
         post_migrate.connect(triggers.install, sender=self)
+        post_migrate.connect(begin_installation, sender=self)
 
 
 class ConsoleAdminConfig(AdminConfig):

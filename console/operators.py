@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from console import rate_limits
 from console.accounts import User, fold_names, folded, invitation_tokens, lock
-from console.factors.models import Authenticator, RecoveryCodes, delete_in_order
 from console.ledger.kinds import Kind
 from console.ledger.record import record
+from console.recovery import Recovery
 from console.sessions.store import Session
 
 activity_changed = Signal()  # `user` was enabled or disabled; sent within the transaction of the change
@@ -32,6 +32,8 @@ def create_root(
     with transaction.atomic():
         user.save()
         record(Kind.USER_CREATED, user, user=user.username)
+        if operator:
+            record(Kind.OPERATOR_ADDED, user, user=user.username)
     return password
 
 
@@ -42,6 +44,7 @@ def invite(user: User) -> str:
         raise ValueError(f"{user} already has a password, which only {user} can change.")
     with transaction.atomic():
         record(Kind.INVITED, user, user=user.username)
+        Recovery.objects.filter(user=user).delete()  # a link of `manage.py breakglass`
         user.invited_at = timezone.now()
         user.save(update_fields=["invited_at"])
     path = reverse("console:invitation", args=[user.pk, invitation_tokens.make_token(user)])
@@ -90,6 +93,17 @@ def end_sessions(user: User) -> None:
             record(Kind.SESSIONS_ENDED, user, user=user.username, count=ended)
 
 
+def grant_role(user: User) -> None:
+    """The user is an operator from the next request on."""
+    with transaction.atomic():
+        lock(user.root)
+        user.refresh_from_db(fields=["is_staff", "is_superuser"])
+        if not user.is_staff:
+            record(Kind.OPERATOR_ADDED, user, user=user.username)
+            user.is_staff = user.is_superuser = True
+            user.save(update_fields=["is_staff", "is_superuser"])
+
+
 def withdraw_role(user: User) -> None:
     """The user is no operator any more, and logs on anew."""
     with transaction.atomic():
@@ -100,17 +114,6 @@ def withdraw_role(user: User) -> None:
             user.is_staff = user.is_superuser = False
             user.save(update_fields=["is_staff", "is_superuser"])
             Session.objects.filter(user=user).delete()
-
-
-def reset_factors(user: User) -> None:
-    """Remove all factors: the next log-on, with the password, enrolls a new authenticator. Ends all sessions."""
-    with transaction.atomic():
-        lock(user.root)
-        removed = delete_in_order(Authenticator.objects.filter(user=user))
-        removed += delete_in_order(RecoveryCodes.objects.filter(user=user))
-        if removed:
-            record(Kind.FACTOR_REMOVED, user, user=user.username, reason="reset")
-        Session.objects.filter(user=user).delete()
 
 
 def lift_lockout(user: User) -> None:

@@ -16,7 +16,9 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 
 from console.access import user_of
+from console.accounts import User
 from console.factors.forms import SecurityForm
+from console.operator_requests import OperatorRequest, has_second
 from console.pages.secured import authenticated
 
 MOST_AT_ONCE = 100  # of an action: each takes the account's lock and writes its ledger, within one request
@@ -44,6 +46,7 @@ class OperatorsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     a field for it, and an action a page that also says what it stops."""
 
     form = SecuredModelForm
+    needs_second: Sequence[str] = ()  # actions; any is, on more than one item
     list_per_page = 50
     list_select_related: ClassVar[tuple[str, ...]] = ("account",)
     show_full_result_count = False  # beside a search: it counts the whole table
@@ -102,6 +105,13 @@ class OperatorsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Why that cannot be done, whatever the code."""
         return "" if chosen else _("The selected items no longer exist.")
 
+    def owners(self, chosen: Sequence[Any]) -> list[User]:
+        """Whose ledgers have a request about these."""
+        return [*chosen]
+
+    def waits_for_second(self, request: HttpRequest, action: str, chosen: Sequence[Any]) -> bool:
+        return (action in self.needs_second or len(chosen) > 1) and has_second(user_of(request))
+
     def effects(self, action: str, chosen: Sequence[Any]) -> list[str]:
         """What it stops, a sentence each."""
         raise NotImplementedError
@@ -116,8 +126,13 @@ def confirm(
         admin.message_user(request, refusal, messages.WARNING)
         return None
     form = SecurityForm(request.POST if "otp_token" in request.POST else None)
+    waits = admin.waits_for_second(request, action, chosen)
     if form.is_valid() and authenticated(request, form):
-        return act(admin, request, chosen)
+        if not waits:
+            return act(admin, request, chosen)
+        OperatorRequest.ask(user_of(request), action, chosen, admin.owners(chosen))
+        admin.message_user(request, _("Another operator has to confirm this within 24 hours."), messages.SUCCESS)
+        return None
     context = {
         **admin.admin_site.each_context(request),
         "title": said,
@@ -125,6 +140,7 @@ def confirm(
         "action": action,
         "chosen": chosen,
         "effects": admin.effects(action, chosen),
+        "waits": waits,
     }
     return TemplateResponse(
         request, "console/confirm_action.html", context, status=form.status if form.is_bound else 200

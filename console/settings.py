@@ -46,6 +46,7 @@ CSRF_TRUSTED_ORIGINS = [CONSOLE_URL]
 
 INSTALLED_APPS = [
     "console.apps.ConsoleAdminConfig",
+    "console.apps.ConsoleConfig",  # before Django's own, two of whose commands it replaces
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",
@@ -53,7 +54,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_otp",
     "csp",
-    "console.apps.ConsoleConfig",
     "apikeys",
 ]
 
@@ -136,6 +136,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "console.passwords.ContextValidator"},
 ]
 PASSWORD_RESET_TIMEOUT = 24 * 60 * 60  # an invitation's
+RECOVERY_DELAY = timedelta(hours=24)  # in which an owner with an email can cancel a recovery link (console.recovery)
 LOGIN_URL = "console:logon"
 LOGIN_REDIRECT_URL = "apikeys:list"
 LOGOUT_REDIRECT_URL = "console:logon"

@@ -7,7 +7,7 @@ from django.views.generic import RedirectView
 from apikeys.leaks import pages as leaks
 from console import csp_reports, health
 from console.access import Access, open_to
-from console.pages import activity, email, enrol, invitation, logon, password, security, sessions, verify
+from console.pages import activity, email, enrol, invitation, logon, password, recovery, security, sessions, verify
 
 console = [
     path("login/", open_to(Access.ANYONE, logon.LogOn.as_view()), name="logon"),
@@ -16,6 +16,12 @@ console = [
         "invitation/<int:user_id>/<slug:token>/",
         open_to(Access.ANYONE, invitation.Invitation.as_view()),
         name="invitation",
+    ),
+    path("recovery/<slug:token>/", open_to(Access.ANYONE, recovery.RecoveryLink.as_view()), name="recovery"),
+    path(
+        "recovery/cancel/<slug:token>/",
+        open_to(Access.ANYONE, recovery.CancelRecovery.as_view()),
+        name="cancel-recovery",
     ),
     path("logout/", open_to(Access.ANYONE, logon.LogOut.as_view()), name="logout"),
     path("security/", security.Security.as_view(), name="security"),

@@ -9,7 +9,7 @@ BEGIN;
 GRANT USAGE ON SCHEMA public TO api_key_console;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO api_key_console;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO api_key_console;
-REVOKE UPDATE, DELETE, TRUNCATE ON console_entry FROM api_key_console;
+REVOKE UPDATE, DELETE, TRUNCATE ON console_entry, console_installationentry FROM api_key_console;
 
 -- The gate: the columns of its index, and with which digest keys they were made.
 GRANT USAGE ON SCHEMA public TO api_key_gate;

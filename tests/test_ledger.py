@@ -25,7 +25,7 @@ from console.ledger import triggers
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
-from console.operators import lift_lockout, reset_factors, set_active
+from console.operators import lift_lockout, set_active
 from tests.support import html
 from tests.support.actions import ACTIONS, create, delete, view
 from tests.support.person import PASSWORD, code
@@ -138,11 +138,9 @@ class TestWhatIsRecorded:
         assert (entry.kind, entry.actor, entry.account.username) == (Kind.USER_CREATED, "command", "new")
 
     def test_what_changes_nothing_is_not(self, owner: Enrolled) -> None:
-        reset_factors(owner)
         before = Entry.objects.count()
         set_active(owner, True)
         lift_lockout(owner)
-        reset_factors(owner)
         assert Entry.objects.count() == before
 
     def test_a_damaged_authenticator(self, owner: Enrolled, mine: Client, codes: Iterator[str]) -> None:

@@ -97,18 +97,6 @@ class TestInvitations:
 
 
 class TestHelp:
-    def test_a_lost_factor(self, operator: Operator, owner: Enrolled, mine: Client) -> None:
-        User.objects.filter(pk=owner.pk).update(email="owner@example.org")
-        operator.act("reset_factors", owner)
-        assert not Authenticator.objects.filter(user=owner).exists()
-        assert not RecoveryCodes.objects.filter(user=owner).exists()
-        assert mine.get("/api-keys/").status_code == 302
-        call_command("housekeep", "--once")
-        assert "All factors of user owner, reset by an operator." in mail.outbox[0].body
-        browser = Client()
-        after = browser.post("/login/", {"username": "owner", "password": PASSWORD}, follow=True)
-        assert "totp-secret" in after.content.decode()
-
     def test_a_lockout(self, operator: Operator, owner: Enrolled) -> None:
         browser = Client()
         for _ in range(11):
@@ -158,7 +146,7 @@ class TestHelp:
         assert User.objects.get(pk=owner.pk).is_active
 
     def test_nobody_does_it_to_himself(self, operator: Operator) -> None:
-        for action in ("disable", "reset_factors", "lift_lockout", "withdraw_role"):
+        for action in ("disable", "reset_factors", "reset_password", "lift_lockout", "withdraw_role"):
             assert "You cannot apply this action to yourself." in operator.act(action, operator.user).content.decode()
         assert operator.get(USERS).status_code == 200
 

@@ -38,6 +38,8 @@ OPERATORS = [
     "/admin/console/user/add/",
     "/admin/autocomplete/?app_label=console&model_name=user&field_name=account&term=own",
     "/admin/console/user/{owner}/change/",
+    "/admin/console/operatorrequest/",
+    "/admin/console/installationentry/",
     "/admin/apikeys/apikey/",
     "/admin/apikeys/apikey/?q=own&p=2",
     "/admin/apikeys/apikey/?q={hint}",

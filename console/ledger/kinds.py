@@ -19,6 +19,9 @@ class Kind(TextChoices):
     FACTOR_SUSPENDED = "factor.suspended", _("Factor suspended")
     FACTOR_DAMAGED = "factor.damaged", _("Factor damaged")
     RECOVERY_CODES_CREATED = "recovery_codes.created", _("Recovery codes created")
+    RECOVERY_CREATED = "recovery.created", _("Recovery link created")
+    RECOVERY_CANCELLED = "recovery.cancelled", _("Recovery link cancelled")
+    BREAK_GLASS = "recovery.break_glass", _("Recovery link created at the command line")
     SESSION_ENDED = "session.ended", _("Session ended")
     SESSIONS_ENDED = "sessions.ended", _("All sessions ended")
     KEY_CREATED = "key.created", _("API key created")
@@ -36,6 +39,11 @@ class Kind(TextChoices):
     OPERATOR_WITHDRAWN = "operator.withdrawn", _("Operator’s role withdrawn")
     LOCKOUT_LIFTED = "lockout.lifted", _("Lockout lifted")
     LIMITS_CHANGED = "limits.changed", _("Limits changed")
+    OPERATOR_ADDED = "operator.added", _("Operator’s role granted")
+    ACT_REQUESTED = "act.requested", _("Operator’s action requested")
+    ACT_CONFIRMED = "act.confirmed", _("Operator’s action confirmed")
+    ACT_REJECTED = "act.rejected", _("Operator’s action rejected")
+    INSTALLATION_BEGUN = "installation.begun", _("Ledger of the installation begun")
     CLOCK_SET_BACK = "clock.set_back", _("Clock set back")
     MORE = "events.omitted", _("Events omitted")
 
@@ -48,6 +56,26 @@ class Kind(TextChoices):
     def of(cls, stored: str) -> "Kind":
         return FIRST_FORMAT.get(stored) or cls(stored)
 
+
+# What operators and management commands do, which the installation's ledger has too.
+OF_OPERATORS = {
+    Kind.USER_CREATED,
+    Kind.RENAMED,
+    Kind.INVITED,
+    Kind.DISABLED,
+    Kind.ENABLED,
+    Kind.SESSIONS_ENDED,
+    Kind.RECOVERY_CREATED,
+    Kind.BREAK_GLASS,
+    Kind.LOCKOUT_LIFTED,
+    Kind.LIMITS_CHANGED,
+    Kind.OPERATOR_ADDED,
+    Kind.OPERATOR_WITHDRAWN,
+    Kind.KEY_LEAKED,
+    Kind.ACT_REQUESTED,
+    Kind.ACT_CONFIRMED,
+    Kind.ACT_REJECTED,
+}
 
 # What rows of the first format call them: those stay as they were hashed.
 FIRST_FORMAT = {

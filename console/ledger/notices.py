@@ -35,6 +35,7 @@ NOTICES = {
         "User %(user)s has new recovery codes. The earlier codes no longer work."
     ),
     Kind.FACTOR_REMOVED: gettext_lazy("A factor was removed from user %(user)s."),
+    Kind.RECOVERY_CANCELLED: gettext_lazy("The recovery link of user %(user)s no longer works."),
     Kind.CODES_GUESSED: gettext_lazy(
         "Somebody entered %(count)s wrong security codes in a row for user %(user)s. If this was not you, somebody has "
         "your password or your session: change the password, and end all other sessions."
@@ -55,6 +56,9 @@ NOTICES = {
     Kind.SESSION_ENDED: gettext_lazy("A session of user %(user)s was ended."),
     Kind.SESSIONS_ENDED: gettext_lazy("An operator ended all sessions of user %(user)s."),
     Kind.USER_CREATED: gettext_lazy("User %(user)s was created."),
+    Kind.OPERATOR_ADDED: gettext_lazy("User %(user)s is an operator now."),
+    Kind.ACT_REQUESTED: gettext_lazy("An operator requested an action on the account, or on a key of it."),
+    Kind.ACT_REJECTED: gettext_lazy("An action that an operator had requested was rejected. Nothing has changed."),
     Kind.OPERATOR_WITHDRAWN: gettext_lazy("User %(user)s is no longer an operator."),
     Kind.INVITED: gettext_lazy("An operator created an invitation link for user %(user)s."),
     Kind.DISABLED: gettext_lazy("User %(user)s was disabled."),
@@ -72,7 +76,11 @@ UNMAILED = {
     Kind.CREATION_REFUSED,  # nothing has happened, and whoever asked was told
     Kind.ACCESS_REFUSED,  # the same
     Kind.CLOCK_SET_BACK,  # the server's
+    Kind.RECOVERY_CREATED,  # console.recovery does, with the link that cancels it
+    Kind.BREAK_GLASS,  # likewise
     Kind.MORE,
+    Kind.ACT_CONFIRMED,  # what was confirmed is
+    Kind.INSTALLATION_BEGUN,  # of no account
 }
 TOGETHER = timedelta(minutes=10)  # after an email, further ones of its kind wait so long for each other
 

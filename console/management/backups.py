@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from console import schema, sqlite_file
 from console.accounts import User
 from console.ledger.chain import BrokenChain, verify
-from console.ledger.models import Entry
+from console.ledger.models import Entry, ledgers
 from console.start import StartError, lock
 from console.vault_keys import VaultKey
 
@@ -118,15 +118,15 @@ def verified_summary() -> str:
     if state := schema.state():
         raise BackupError(f"The database does not match this version: {state}.")
     VaultKey.check_recorded()
-    accounts = User.objects.filter(account=None)
+    accounts = User.objects.filter(account=None).count()
     rows = 0
-    for account in accounts:
+    for ledger in ledgers():
         try:
-            rows += verify(Entry.objects.filter(account=account).rows()).rows
+            rows += verify(ledger.rows.rows()).rows
         except BrokenChain as broken:
-            raise BackupError(f"The ledger of account {account} cannot be verified: {broken}") from broken
+            raise BackupError(f"The ledger of {ledger.name} cannot be verified: {broken}") from broken
     last = Entry.objects.order_by("at").values_list("at", flat=True).last()
-    return f"root accounts: {len(accounts)}, ledger rows: {rows}, last written: {last or 'never'}"
+    return f"root accounts: {accounts}, ledger rows: {rows}, last written: {last or 'never'}"
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from console.factors.models import Authenticator
 from console.factors.refusals import CodeRefused, Reason
 from console.ledger.kinds import Kind
 from console.ledger.record import record
+from console.pages.recovery import allowed_recovery
 from console.pages.secured import authenticated
 from console.pages.verify import verify_session
 from console.sessions.store import stored_key
@@ -50,7 +51,9 @@ class CurrentForm(ReauthenticationForm):
 
 class Enrol(View):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        self.replacing = Authenticator.objects.filter(user=user_of(request), confirmed=True).exists()
+        self.recovery = allowed_recovery(request)
+        enrolled = Authenticator.objects.filter(user=user_of(request), confirmed=True).exists()
+        self.replacing = enrolled and self.recovery is None
         if self.replacing and not user_of(request).is_verified():
             return log_on_step(request, request.get_full_path())
         return super().dispatch(request, *args, **kwargs)
@@ -87,8 +90,11 @@ class Enrol(View):
             return self.page(form, CurrentForm(), refused.status)
         if self.replacing and (not current.is_valid() or authenticated(request, current) is None):
             return self.page(form, current, current.status)
+        if self.recovery and not self.recovery.spend():
+            return log_on_step(request, request.get_full_path())
         try:
-            codes = self.pending.confirm(replacing=self.replacing, session=stored_key(request.session))
+            replacing = self.replacing or self.recovery is not None
+            codes = self.pending.confirm(replacing=replacing, session=stored_key(request.session))
         except CodeRefused as refused:
             form.add_error("otp_token", str(refused))
             return self.page(form, current, refused.status)

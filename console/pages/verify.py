@@ -14,6 +14,7 @@ from console.factors.models import Authenticator, Factor
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.pages.secured import SecuredView
+from console.recovery import Recovery
 from console.security import what_is_new
 
 
@@ -25,6 +26,8 @@ def verify_session(request: HttpRequest, factor: Factor) -> None:
                 record(Kind.LOGGED_ON_UNFAMILIAR, user_of(request), by_factor=factor.kind, reason=new)
             else:
                 record(Kind.LOGGED_ON, user_of(request), by_factor=factor.kind)
+            if recovery := Recovery.found(user=user_of(request)):
+                recovery.cancel("logged_on")
         request.session.cycle_key()
         django_otp.login(request, factor)
         request.session.save()

@@ -2,10 +2,10 @@
 
 from django.db import connection
 
-from console.ledger.triggers import TABLE
+from console.ledger.triggers import TABLES
 
-SQLITE = [f"DROP TRIGGER IF EXISTS {TABLE}_no_{act}" for act in ("update", "delete", "insert")]
-POSTGRESQL = [f"DROP TRIGGER IF EXISTS {TABLE}_no_change ON {TABLE}"]
+SQLITE = [f"DROP TRIGGER IF EXISTS {table}_no_{act}" for table in TABLES for act in ("update", "delete", "insert")]
+POSTGRESQL = [f"DROP TRIGGER IF EXISTS {table}_no_change ON {table}" for table in TABLES]
 
 
 def drop_triggers() -> None:
