@@ -80,6 +80,7 @@ class Environment:
     )
     mail: Mail = variable("EMAIL_URL", parsers.mail, "dummymail://", url_without_password)
     mail_from: str = variable("EMAIL_FROM", parsers.sender, "console@localhost")
+    deleted_keys_file: Path = variable("DELETED_KEYS_FILE", parsers.file, "$CONSOLE_DATA_DIR/deleted-keys")
     leak_report_public_keys: Path | None = variable("LEAK_REPORT_PUBLIC_KEYS", parsers.public_keys_file, "")
     ledger_heads_file: Path | None = variable("LEDGER_HEADS_FILE", parsers.appended_file, "")
     metering_seconds: float = variable("METERING_SECONDS", parsers.seconds(0.01, 3600), "5")
@@ -191,9 +192,9 @@ class Reading:
             if self.needs and not unread and self.set_secrets:
                 self.problems.append(f"{name}: Not set. {self.set_secrets}")
             return
+        default = declared.default or ""
+        texts = {other: quote(text) for other, text in self.texts.items()} if "://" in default else self.texts
         try:
-            default = declared.default or ""
-            texts = {name: quote(text) for name, text in self.texts.items()} if "://" in default else self.texts
             text = self.given.get(name) or Template(default).substitute(texts)
             self.values[attribute] = declared.parse(text)
             self.texts[name] = str(self.values[attribute])

@@ -21,6 +21,7 @@ from django.db import connection
 from apikeys.gate import app as gate
 from apikeys.gate import call
 from apikeys.gate.configuration import GateConfiguration
+from apikeys.keys.tombstones import append
 from apikeys.metering.fold import fold_all
 from apikeys.models import ApiKey, Usage
 from apikeys.usage.store import UsageStore
@@ -186,10 +187,12 @@ class GateInProcess:
             database=Path(connection.settings_dict["NAME"]) if connection.vendor == "sqlite" else database_url(),
             digests=settings.VAULT.digests,
             trusted_proxies=TrustedProxies.parse(TRUSTED_PROXIES),
+            deleted_keys_file=folder / "deleted-keys",
             metering_dir=folder / "metering",
             metering_seconds=0.1,
             max_connections=100,
         )
+        append(self.configuration.deleted_keys_file, [])
 
     def __enter__(self) -> Self:
         self.runner = asyncio.Runner()

@@ -59,7 +59,9 @@ class Command(BaseCommand):
         VaultKey.objects.filter(name="VAULT_KEYS", version__lt=newest).delete()
         self.stdout.write(f"{moved} moved, {self.done - moved} already had the newest keys.")
         self.stdout.write("Older versions of VAULT_KEYS can be removed now.")
-        self.stdout.write("Keep those of DIGEST_KEYS: they recognize deleted keys and unused recovery codes.")
+        self.stdout.write(
+            "Keep those of DIGEST_KEYS: they recognize keys that are shown once, deleted keys, unused recovery codes."
+        )
 
     def rotate_all(self, sealed: list[models.QuerySet[Any]]) -> int:
         self.total, self.done = sum(rows.count() for rows in sealed), 0
