@@ -71,7 +71,7 @@ class Digests:
     def __init__(self, digest_keys: str) -> None:
         keys = parse_keys("DIGEST_KEYS", digest_keys)
         if len(keys) > MAX_DIGEST_KEYS:
-            raise ValueError(f"DIGEST_KEYS has more than {MAX_DIGEST_KEYS} keys; take out the newest.")
+            raise ValueError(f"DIGEST_KEYS has more than {MAX_DIGEST_KEYS} keys: remove the newest.")
         self._keyed_hashes = [hmac.new(key, digestmod=hashlib.sha256) for key in keys.values()]
         self.fingerprints = fingerprints("DIGEST_KEYS", keys)
 

@@ -1,11 +1,13 @@
 """A deleted key stays deleted at the gate, whatever becomes of its row; and the file that this rests on."""
 
+import logging
 import os
 import threading
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -42,6 +44,12 @@ def make_active(key: ApiKey) -> None:
         statement = "UPDATE apikeys_apikey SET deleted_at = NULL, sealed_secret = %s WHERE digest = %s"
         cursor.execute(statement, [b"sealed", bytes(key.digest)])
         assert cursor.rowcount == 1
+
+
+def console_starts() -> None:
+    from console.gunicorn_conf import when_ready
+
+    when_ready(SimpleNamespace(log=logging.getLogger()))
 
 
 def some(count: int) -> list[Tombstone]:
@@ -121,7 +129,10 @@ class TestTheGate:
 
     @pytest.mark.no_mutants
     def test_meter_makes_the_file_that_a_gate_misses(self, gate: Gate) -> None:
-        wait_for(lambda: gate.ask(path=b"/readyz")[0] == 200)
+        file = gate.folder / "deleted-keys"
+        file.unlink()
+        wait_for(file.exists)
+        assert gate.ask(path=b"/readyz")[0] == 200
 
 
 @pytest.mark.once
@@ -132,6 +143,18 @@ class TestTheFile:
         assert file.read_text() == f"2026-06-01T12:00:00Z {one.key_id} {one.digest.hex()}\n"
         assert file.stat().st_mode & 0o777 == 0o600 and file.parent.stat().st_mode & 0o777 == 0o700
         assert [*read(file)] == [(one.key_id, one.digest)]
+
+    @pytest.mark.parametrize(("folder", "readable"), [(0o770, 0o660), (0o750, 0o640), (0o700, 0o600), (0o777, 0o660)])
+    def test_it_is_the_groups_as_its_folder_is(self, tmp_path: Path, folder: int, readable: int) -> None:
+        """Console, gate and `meter` may be three users. An existing file is left as it is."""
+        tmp_path.chmod(folder)
+        file = tmp_path / "deleted-keys"
+        append(file, [])
+        assert file.stat().st_mode & 0o777 == readable
+        append(file, some(1))
+        file.chmod(0o600)
+        append(file, some(1))
+        assert file.stat().st_mode & 0o777 == 0o600
 
     def test_it_is_followed_while_it_grows(self, tmp_path: Path) -> None:
         file, (first, second, third) = tmp_path / "file", some(3)
@@ -301,11 +324,20 @@ class TestTheDatabase:
             make_active(one)
         renewed = os.urandom(32)
         ApiKey.objects.filter(pk=moved.pk).update(digest=renewed)
-        Deletions().complete()
+        console_starts()
         assert [*ApiKey.objects.active()] == [kept]
         row = Entry.objects.filter(key_id=key.pk).first()
         assert row and (row.kind, row.actor, row.params) == (Kind.KEY_DELETED, "system", {"reason": "again"})
         assert (moved.pk, renewed) in [*read(file)]
+
+    def test_a_console_starts_without_the_file_too(self, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+        new_key()
+        console_starts()
+        assert not caplog.messages
+        file.mkdir()
+        console_starts()
+        assert caplog.messages == [f"Deleted keys were not checked: [Errno 21] Is a directory: '{file}'"]
+        assert ApiKey.objects.active().count() == 1
 
     def test_while_the_database_does_not_answer_it_is_tried_again(self, file: Path) -> None:
         deletions = Deletions()

@@ -29,7 +29,7 @@ OVERLAP = timedelta(
 @receiver(database_restored)
 def delete_again(sender: object = None, **kwargs: Any) -> int:
     """Delete the keys that were deleted before and are active again, as a backup or a statement has made them. How
-    many they were."""
+    many they were. For commands and the console: it writes what `meter` may not."""
     deleted = 0
     with suppress(FileNotFoundError):
         lines = tombstones.read(settings.DELETED_KEYS_FILE)
@@ -63,7 +63,6 @@ class Deletions:
         began = timezone.now()
         try:
             if self.since is None:
-                delete_again()
                 tombstones.append(self.file, [])  # it is there, also while no key is deleted
             added = sum(self.add(batch) for batch in self.deleted())
         except OSError as error:

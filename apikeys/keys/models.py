@@ -26,7 +26,8 @@ from console.operators import activity_changed
 from console.permanent import permanent
 from console.vault import VaultError
 
-DELETED = Q(deleted_at__isnull=False, sealed_secret=None)
+# The second part is true of every key. It is about a column that `meter` may read (deploy/postgresql-roles.sql).
+DELETED = Q(deleted_at__isnull=False) & (Q(expires_at=None) | Q(expires_at__isnull=False))
 REVOCATIONS = {"deleted": Kind.KEY_DELETED, "leaked": Kind.KEY_LEAKED}
 
 

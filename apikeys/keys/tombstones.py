@@ -40,7 +40,7 @@ def append(path: Path, tombstones: Iterable[Tombstone]) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        size = os.fstat(file).st_size
+        size = share(file, path.parent)
         # unnoticed mutants (1): there is one byte more.
         if size and os.pread(file, 1, size - 1) != b"\n":  # a crash or a full disk left half a line
             lines = b"\n" + lines
@@ -52,6 +52,16 @@ def append(path: Path, tombstones: Iterable[Tombstone]) -> None:
     # unnoticed mutants (1): only a power failure shows it.
     if not size:
         sync_folder(path.parent)
+
+
+def share(file: int, folder: Path) -> int:
+    """Let the folder's group do with a new file what it may do there: console, gate and `meter` may each be another
+    user. The file's size."""
+    found = os.fstat(file)
+    missing = folder.stat().st_mode & 0o060 & ~found.st_mode
+    if missing and not found.st_size:
+        os.fchmod(file, 0o600 | missing)
+    return found.st_size
 
 
 def note(path: Path, tombstone: Tombstone) -> None:

@@ -14,7 +14,10 @@ class Migration(migrations.Migration):
             index=models.Index(
                 fields=["deleted_at"],
                 name="keys_by_deletion",
-                condition=models.Q(deleted_at__isnull=False, sealed_secret=None),
+                condition=models.Q(
+                    ("deleted_at__isnull", False),
+                    models.Q(("expires_at", None), ("expires_at__isnull", False), _connector="OR"),
+                ),
             ),
         ),
     ]

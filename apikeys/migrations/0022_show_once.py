@@ -4,7 +4,6 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("apikeys", "0021_deletion_index"),
-        ("console", "0030_show_once"),
     ]
 
     operations = [

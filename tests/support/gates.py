@@ -111,6 +111,7 @@ class Gate:
         **environment: str,
     ) -> None:
         self.host, self.port, self.folder, self.configuration = host, free_port(), folder, configuration
+        append(folder / "deleted-keys", [])  # which the gate would miss until `meter` has begun
         self.environment = os.environ | {
             "CONSOLE_DATA_DIR": str(folder),
             "DATABASE_URL": database_url(),
