@@ -69,6 +69,9 @@ class User(AbstractUser):
     max_active_keys = models.PositiveSmallIntegerField(_("maximum active keys"), null=True, blank=True)
     max_keys_a_day = models.PositiveSmallIntegerField(_("maximum keys created per day"), null=True, blank=True)
 
+    # Of the API keys that it creates, no copy is kept that can be opened.
+    show_once = models.BooleanField(_("API keys are shown once"), default=False)
+
     objects: ClassVar[Users[Self]] = Users()
     is_verified: Callable[[], bool]  # put on request.user by django-otp's middleware
 

@@ -84,12 +84,12 @@ class UserAdmin(OperatorsAdmin):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
             return ("username", "email", "account", "otp_token")
-        limits = (*LIMITS, "otp_token") if obj.is_root_account else ()
-        return ("username", "email", "account", "is_active", "is_staff", "date_joined", "last_login", *limits)
+        of_keys = ("show_once", *LIMITS, "otp_token") if obj.is_root_account else ()
+        return ("username", "email", "account", "is_active", "is_staff", "date_joined", "last_login", *of_keys)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # Not the email address either: whoever changes it receives the owner's notifications.
-        own = ("username", "email", "account")
+        own = ("username", "email", "account", "show_once")
         return () if obj is None else (*own, "is_active", "is_staff", "date_joined", "last_login")
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:

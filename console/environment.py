@@ -72,6 +72,7 @@ class Environment:
     )
     mail: Mail = variable("EMAIL_URL", parsers.mail, "dummymail://", url_without_password)
     mail_from: str = variable("EMAIL_FROM", parsers.sender, "console@localhost")
+    deleted_keys_file: Path = variable("DELETED_KEYS_FILE", parsers.file, "$CONSOLE_DATA_DIR/deleted-keys")
     leak_report_public_keys: Path | None = variable("LEAK_REPORT_PUBLIC_KEYS", parsers.public_keys_file, "")
     ledger_heads_file: Path | None = variable("LEDGER_HEADS_FILE", parsers.appended_file, "")
     metering_seconds: float = variable("METERING_SECONDS", parsers.seconds(0.01, 3600), "5")

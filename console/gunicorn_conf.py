@@ -53,15 +53,29 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Report user names that differ only in case."""
     from django.db import DatabaseError, connection
 
+    for what, check in (("User names", report_twins), ("Deleted keys", delete_again)):
+        try:
+            check(server)
+        except DatabaseError as error:
+            server.log.warning("%s were not checked: the database is unavailable: %s", what, error)
+        except OSError as error:
+            server.log.error("%s were not checked: %s", what, error)
+        finally:
+            connection.close()
+
+
+def report_twins(server: Any) -> None:
+    """Of user names that differ only in case."""
     from console.accounts import User, fold_names
 
-    try:
-        for names in fold_names(User.objects):
-            server.log.warning(TWINS, *names)
-    except DatabaseError as error:
-        server.log.warning("User names were not checked: the database is unavailable: %s", error)
-    finally:
-        connection.close()
+    for names in fold_names(User.objects):
+        server.log.warning(TWINS, *names)
+
+
+def delete_again(server: Any) -> None:
+    """What was made active while no console ran, by a backup for example that other tools have restored."""
+    from console.operators import database_restored
+
+    database_restored.send(None)

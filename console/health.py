@@ -53,7 +53,7 @@ class Readiness:
 
 def find_problem() -> str:
     try:
-        return storage.file_problem() or schema.state() or storage.write_problem()
+        return storage.file_problem() or schema.state() or storage.write_problem() or storage.deletions_problem()
     except Error:
         return "the database cannot be reached"
 

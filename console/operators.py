@@ -18,6 +18,7 @@ from console.sessions.store import Session
 
 activity_changed = Signal()  # `user` was enabled or disabled; sent within the transaction of the change
 stopping = Signal()  # asks what stops if `accounts` are disabled; receivers return sentences
+database_restored = Signal()  # or may have been: what was deleted before is deleted again, receivers return how much
 
 
 def create_root(

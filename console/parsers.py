@@ -72,6 +72,15 @@ def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
     return lambda text: parse(text) if text else None
 
 
+def file(text: str) -> Path:
+    """Relative to the project, not to the current folder. Neither the file nor its folder has to exist."""
+    path = (ROOT / text).resolve()
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder. Set the path of a file.")
+    folder(str(path.parent))
+    return path
+
+
 def secret_key(text: str) -> str:
     if len(text) < MIN_SECRET_KEY or len(set(text)) < 5 or not text.isprintable():
         raise ValueError(f"Set at least {MIN_SECRET_KEY} random characters.")

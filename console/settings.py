@@ -200,6 +200,7 @@ EMAIL_TIMEOUT = 10  # to connect
 EMAIL_CONVERSATION_SECONDS = 30  # with the server, for one message
 DEFAULT_FROM_EMAIL = ENVIRONMENT.mail_from
 
+DELETED_KEYS_FILE = ENVIRONMENT.deleted_keys_file
 LEAK_REPORT_PUBLIC_KEYS = ENVIRONMENT.leak_report_public_keys
 
 LEDGER_HEADS_FILE = ENVIRONMENT.ledger_heads_file

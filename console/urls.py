@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from apikeys.keys import show_once
 from apikeys.leaks import pages as leaks
 from console import csp_reports, health
 from console.access import Access, open_to
@@ -29,6 +30,7 @@ console = [
     path("security/recovery-codes/", security.NewRecoveryCodes.as_view(), name="recovery-codes"),
     path("security/password/", open_to(Access.NEW_PASSWORD, password.Password.as_view()), name="password"),
     path("security/email/", open_to(Access.ROOT, email.EmailPage.as_view()), name="email"),
+    path("security/show-once/", open_to(Access.ROOT, show_once.ShowOnce.as_view()), name="show-once"),
     path("security/sessions/", sessions.Sessions.as_view(), name="sessions"),
     path("activity/", open_to(Access.ROOT, activity.Activity.as_view()), name="activity"),
     path("activity/csv/", open_to(Access.ROOT, activity.ActivityCsv.as_view()), name="activity-csv"),

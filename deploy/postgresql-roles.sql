@@ -16,8 +16,9 @@ GRANT USAGE ON SCHEMA public TO api_key_gate;
 GRANT SELECT (digest, id, account_id, deleted_at, disabled_at, account_disabled, expires_at) ON apikeys_apikey TO api_key_gate;
 GRANT SELECT (name, version, fingerprint) ON console_vaultkey TO api_key_gate;
 
--- `manage.py meter`
+-- `manage.py meter`; of the keys, which are deleted
 GRANT USAGE ON SCHEMA public TO api_key_meter;
+GRANT SELECT (id, digest, deleted_at, expires_at) ON apikeys_apikey TO api_key_meter;
 GRANT SELECT, INSERT, UPDATE ON apikeys_usage TO api_key_meter;
 GRANT SELECT, INSERT, DELETE ON apikeys_foldedfile TO api_key_meter;
 

@@ -70,21 +70,43 @@ def test_it_is_written_while_everything_runs_and_says_what_it_needs(backup: Back
     )
 
 
-def test_what_was_there_is_there_again(backup: Backup, other: Server) -> None:
+def verify(server: Server, secret: str) -> httpx.Response:
+    """What the gate answers."""
+    return httpx.get(f"http://127.0.0.1:{server.gate_port}/verify", headers={"dashvector-auth-token": secret})
+
+
+def test_what_was_there_is_there_again_but_for_what_is_deleted_since(backup: Backup, other: Server) -> None:
+    """Whoever makes the key's row active, and whichever backup is restored."""
     restored = manage(other, "restore", backup.file)
     assert restored.returncode == 0, restored.stderr
     assert restored.stdout.startswith("Restored: root accounts: 1, ")
+    missing = (
+        f"{other.folder / 'deleted-keys'} does not exist: keys that were deleted after the backup are active again."
+    )
+    assert missing in restored.stdout
     printed = other.start()
     try:
         assert "Password:" not in printed
         with Person(other.address) as owner:
             owner.recovery_codes = [*backup.recovery_codes]
             assert owner.log_on().key_ids() == [backup.key_id]
-        headers = {"dashvector-auth-token": backup.secret}
-        assert httpx.get(f"http://127.0.0.1:{other.gate_port}/verify", headers=headers).status_code == 200
+            assert verify(other, backup.secret).status_code == 200
+            assert owner.delete(backup.key_id).status_code == 200
+        assert verify(other, backup.secret).headers["x-api-key-status"] == "deleted"
+        other.execute("UPDATE apikeys_apikey SET deleted_at = NULL, sealed_secret = 'sealed'")
+        for _ in range(8):  # each worker
+            assert verify(other, backup.secret).headers["x-api-key-status"] == "deleted"
     finally:
         assert other.stop() == 0
-    assert manage(other, "verify_ledger").returncode == 0
+    with database_address() as empty:  # where the tests run on PostgreSQL, which wants one
+        other.environment |= empty
+        restored = manage(other, "restore", backup.file)
+        said = "Keys that were deleted after the backup, and are deleted again: 1."
+        assert (restored.returncode, restored.stdout.splitlines()[-1]) == (0, said), restored.stderr
+        assert other.execute("SELECT count(*) FROM apikeys_apikey WHERE deleted_at IS NULL") == [(0,)]
+        last = "SELECT kind, actor FROM console_entry ORDER BY number DESC LIMIT 1"
+        assert other.execute(last) == [("key.deleted", "system")]
+        assert manage(other, "verify_ledger").returncode == 0
 
 
 def test_none_is_restored_into_what_runs(backup: Backup) -> None:

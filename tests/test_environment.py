@@ -82,6 +82,8 @@ REFUSED = [
         "'proxy' is not an IP address or network. Set IP addresses",
     ),
     ("TRUSTED_PROXIES", "10.1.2.3/8", "", "'10.1.2.3/8' has host bits set. Set 10.0.0.0/8 for the whole network"),
+    ("DELETED_KEYS_FILE", "/dev", "", "/dev is a folder. Set the path of a file."),
+    ("DELETED_KEYS_FILE", "/dev/null/file", "", "/dev/null is not a folder. Set an existing folder"),
     ("LEAK_REPORT_PUBLIC_KEYS", "/nowhere", "", "The file cannot be read (No such file or directory). Set the path"),
     ("LEAK_REPORT_PUBLIC_KEYS", "/dev/null", "", "The file has no ECDSA public keys on P-256. Set the path"),
     ("LEAK_REPORT_PUBLIC_KEYS", "pyproject.toml", "", "The file has no ECDSA public keys on P-256. Set the path"),
@@ -213,6 +215,7 @@ class TestTheDataFolder:
         folder = tmp_path / "100% mine? #1 $PORT"
         found = read(SECRETS | {"CONSOLE_DATA_DIR": str(folder)})
         assert found.sqlite_file == folder / "console.sqlite3" and found.metering_dir == folder / "metering"
+        assert found.deleted_keys_file == folder / "deleted-keys"
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])

@@ -87,6 +87,8 @@ def address(world: World) -> None:
         (Kind.KEY_VIEWED, "was viewed"),
         (Kind.KEY_DELETED, "was deleted"),
         (Kind.FACTOR_ADDED, "A factor was added to user owner: Authenticator app."),
+        (Kind.SHOW_ONCE_ON, "are shown once. No copy is kept that can be viewed again."),
+        (Kind.COPIES_DELETED, "can no longer be viewed.\nAPI keys: 1."),
         (Kind.PASSWORD_CHANGED, "The password of user owner was changed."),
         (Kind.RECOVERY_CODES_CREATED, "User owner has new recovery codes. The earlier codes no longer work."),
     ],

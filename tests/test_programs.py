@@ -16,6 +16,7 @@ import pytest
 from django.utils import timezone
 from psycopg.errors import InsufficientPrivilege
 
+from apikeys.keys.tombstones import read
 from apikeys.metering.counter import CallCounter
 from console.ledger.budget import ROWS, Budget
 from console.ledger.kinds import Kind
@@ -140,7 +141,9 @@ FORBIDDEN = {
         "CREATE TABLE mine (id int)",
     ],
     "meter": [
-        "SELECT digest FROM apikeys_apikey",
+        "SELECT sealed_secret FROM apikeys_apikey",
+        "SELECT hint FROM apikeys_apikey",
+        "UPDATE apikeys_apikey SET deleted_at = NULL",
         "DELETE FROM apikeys_usage",
         "SELECT body FROM console_email",
         "INSERT INTO console_session (session_key) VALUES ('mine')",
@@ -178,7 +181,9 @@ def test_a_role_may_do_what_its_program_needs_and_no_more(roles: dict[str, str],
     nobody = roles["gate"].replace("gate", "nobody", 1)
     with Gate(tmp_path, DATABASE_URL=nobody, GATE_DATABASE_URL=roles["gate"], VAULT_KEYS="") as gate:
         assert [gate.status(one) for one in (secret, other)] == [200, 401]
+    (tmp_path / "deleted-keys").unlink()
     assert "folded" in command("meter", "meter", "--once")
+    assert [*read(tmp_path / "deleted-keys")] == [(deleted.pk, bytes(deleted.digest))]
     assert (counted(key), counted(deleted)) == ((1, 0), (0, 1))
     assert "1 emails sent" in command("housekeep", "housekeep", "--once") and not Session.objects.exists()
     assert {Kind.PASSWORD_ACCEPTED, Kind.MORE} <= {*owner.ledger.values_list("kind", flat=True)} and heads.read_text()

@@ -189,7 +189,7 @@ class TestRetiringDigestKeys:
         """The new version of both keys alone."""
         return {name: keys.split(",")[1] for name, keys in both.items()}
 
-    def test_it_waits_for_codes_that_rest_on_older_ones(
+    def test_it_waits_for_codes_and_keys_that_rest_on_older_ones(
         self,
         both: dict[str, str],
         newest: dict[str, str],
@@ -199,10 +199,16 @@ class TestRetiringDigestKeys:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         (key, secret), (deleted, unknown) = many_keys(owner, 2)
+        ((kept, _),) = many_keys(other, 1)
         deleted.revoke()
         VaultKey.check_all()
         RecoveryCodes.objects.filter(user=other).update(digests=[])  # has used all of them
         use(settings, both)
+        newer, _ = ApiKey.objects.issue(other, uuid.uuid4())
+        ApiKey.objects.filter(pk=kept.pk).delete_copies()
+        with pytest.raises(CommandError, match="1 accounts have API keys that are shown once and rest .*: other. Have"):
+            call_command("rotate_vault", "--retire")
+        kept.revoke()
         with pytest.raises(CommandError, match="1 users have recovery codes that rest on older .*: owner. Have them"):
             call_command("rotate_vault", "--retire")
         with pytest.raises(ImproperlyConfigured, match="Version 1 of DIGEST_KEYS is missing"):
@@ -210,6 +216,7 @@ class TestRetiringDigestKeys:
             VaultKey.check_all()
         use(settings, both)
         codes = RecoveryCodes.issue(owner)
+        ApiKey.objects.filter(pk=newer.pk).delete_copies()
         call_command("rotate_vault", "--retire")
         assert "Older versions of DIGEST_KEYS can be removed now" in capsys.readouterr().out
         vault = use(settings, newest)

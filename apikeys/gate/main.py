@@ -16,6 +16,7 @@ def gate() -> Gate:
             database=found.for_gate,
             digests=Digests(found.digest_keys).digests,
             trusted_proxies=found.trusted_proxies,
+            deleted_keys_file=found.deleted_keys_file,
             metering_dir=found.metering_dir,
             metering_seconds=found.metering_seconds,
             max_connections=found.gate_max_connections,

@@ -123,6 +123,7 @@ class GateWorker(Worker):  # type: ignore[misc]
             if not self.server.draining:
                 self.share.beat()
             self.server.tick()
+            self.server.gate.tombstones.look()
 
     async def finish_files(self) -> None:
         """Let what was counted go to the database."""

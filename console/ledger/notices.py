@@ -30,6 +30,15 @@ NOTICES = {
     Kind.KEY_DAMAGED: gettext_lazy(
         "The API key %(key)s cannot be decrypted: its stored data was modified outside the console."
     ),
+    Kind.SHOW_ONCE_ON: gettext_lazy(
+        "API keys that are created from now on are shown once. No copy is kept that can be viewed again."
+    ),
+    Kind.SHOW_ONCE_OFF: gettext_lazy(
+        "A copy of each API key that is created from now on is kept, and can be viewed again with a security code."
+    ),
+    Kind.COPIES_DELETED: gettext_lazy(
+        "The copies of your existing API keys were deleted. The keys still work, and can no longer be viewed."
+    ),
     Kind.FACTOR_ADDED: gettext_lazy("A factor was added to user %(user)s: %(factor)s."),
     Kind.RECOVERY_CODES_CREATED: gettext_lazy(
         "User %(user)s has new recovery codes. The earlier codes no longer work."

@@ -65,13 +65,19 @@ DETAILS = {
     (Kind.BREAK_GLASS, "both"): _("For a new password and a new authenticator app of user %(user)s."),
     (Kind.SESSION_ENDED, ""): _("Session of user %(user)s from %(address)s."),
     (Kind.SESSIONS_ENDED, ""): _("Of user %(user)s: %(count)s."),
+    (Kind.KEY_DELETED, "again"): _(
+        "The key had already been deleted, but was active again: the database was restored from a backup or modified "
+        "outside the console."
+    ),
     (Kind.KEY_LEAKED, "reported"): _("According to the report, it was found at %(url)s."),
     (Kind.KEY_LEAKED, "signed"): _("According to a report with a verified signature, it was found at %(url)s."),
     (Kind.KEY_DAMAGED, ""): _("The stored key was modified outside the console."),
+    (Kind.COPIES_DELETED, ""): _("API keys: %(count)s."),
     (Kind.CREATION_REFUSED, "max_active"): _("%(used)s of %(max)s API keys were in use."),
     (Kind.CREATION_REFUSED, "max_created_per_day"): _("%(used)s of %(max)s API keys had been created that day."),
     (Kind.CREATION_REFUSED, "request_used"): _("The same request had created the API key %(existing)s."),
     (Kind.CREATION_REFUSED, "request_used_key_deleted"): _("The same request had created the API key %(existing)s."),
+    (Kind.CREATION_REFUSED, "request_used_shown_once"): _("The same request had created the API key %(existing)s."),
     (Kind.CREATION_REFUSED, "account_disabled"): _("The account was disabled."),
     (Kind.ACCESS_REFUSED, ""): _("Only the root account can do this."),
     (Kind.USER_CREATED, ""): _("User %(user)s."),

@@ -67,6 +67,7 @@ def test_axe_finds_no_violation(context: BrowserContext) -> None:
         ("/security/sessions/", "Sessions"),
         ("/security/password/", "Change password"),
         ("/security/email/", "Change email"),
+        ("/security/show-once/", "Show API keys once"),
         ("/security/authenticator/", "Authenticator app"),
         ("/security/recovery-codes/", "Generate new recovery codes"),
         ("/nothing-here", "Page not found"),
@@ -76,6 +77,20 @@ def test_axe_finds_no_violation(context: BrowserContext) -> None:
         page.goto(address)
         expect(page).to_have_title(f"{title} · API Key Console")
         check(page)
+    page.goto("/security/show-once/")
+    page.get_by_label("Delete them").check()
+    page.get_by_role("button", name="Show new keys once").click()
+    expect(page.get_by_role("status").last).to_contain_text("are shown once")
+    page.get_by_role("link", name="Show API keys once").click()
+    expect(page.get_by_label("Security code")).to_be_visible()
+    check(page)
+    page.get_by_role("link", name="API Key Management").click()
+    page.get_by_role("link", name="View").first.click()
+    expect(page.get_by_role("dialog")).to_contain_text("This API key cannot be viewed")
+    check(page)
+    page.get_by_role("dialog").get_by_role("button", name="Create New API Key").click()
+    expect(page.locator("#api-key-value")).to_be_visible()
+    page.get_by_role("button", name="Close").click()
     page.get_by_role("button", name="Log out").click()
     page.get_by_label("User name").fill(NAME)
     page.get_by_label("Password").fill(PASSWORD)

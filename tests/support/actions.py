@@ -51,10 +51,16 @@ def end_session(world: World) -> Any:
     return world.browser.post("/security/sessions/", {"session": names, "otp_token": world.code})
 
 
+def show_once(world: World) -> Any:
+    return world.browser.post("/security/show-once/", {"existing": "delete"})
+
+
 ACTIONS: dict[Kind, Callable[[World], Any]] = {
     Kind.KEY_CREATED: create,
     Kind.KEY_VIEWED: view,
     Kind.KEY_DELETED: delete,
+    Kind.SHOW_ONCE_ON: show_once,
+    Kind.COPIES_DELETED: show_once,
     Kind.RECOVERY_CODES_CREATED: new_codes,
     Kind.FACTOR_ADDED: replace_authenticator,
     Kind.FACTOR_REMOVED: replace_authenticator,

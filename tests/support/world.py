@@ -83,7 +83,9 @@ class World:
         return [
             owner.password,
             owner.email,
+            owner.show_once,
             list(ApiKey.objects.values_list("pk", "deleted_at").order_by("pk")),
+            ApiKey.objects.filter(sealed_secret=None).count(),
             list(Authenticator.objects.filter(confirmed=True).values_list("pk", "user")),
             len(RecoveryCodes.objects.get(user=owner).digests) == 10,  # spending one is no action
             owner.sessions.filter(session_key=stored_key(self.second.session)).exists(),

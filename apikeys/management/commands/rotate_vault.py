@@ -19,8 +19,12 @@ from console.vault_keys import VaultKey
 
 BUSY_SECONDS = 60  # for another writer
 BATCH = 200  # rows that are locked together
-NAMED = 20  # users, in an error
+NAMED = 20  # in an error
 WIDTH = 40  # of the progress bar
+
+
+def some(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (" …" if len(names) > NAMED else "")
 
 
 class Command(BaseCommand):
@@ -66,19 +70,27 @@ class Command(BaseCommand):
         if options["retire"]:
             self.retire()
         else:
-            self.stdout.write("Keep those of DIGEST_KEYS: they recognize deleted keys and unused recovery codes.")
+            needed = "keys that are shown once, deleted keys and unused recovery codes"
+            self.stdout.write(f"Keep those of DIGEST_KEYS: they recognize {needed}.")
 
     def retire(self) -> None:
-        """Every key that is not deleted has the newest digest by now."""
+        """Every key with a copy that can be opened has the newest digest by now."""
+        newest = settings.VAULT.versions[0]
+        shown_once = ApiKey.objects.active().filter(sealed_secret=None).exclude(digest_version=newest)
+        names = [*shown_once.order_by("account__username").values_list("account__username", flat=True).distinct()]
+        if names:
+            raise CommandError(
+                f"{len(names)} accounts have API keys that are shown once and rest on older versions of DIGEST_KEYS: "
+                f"{some(names)}. Have their owners replace these keys, and run this again."
+            )
         codes = RecoveryCodes.objects.order_by("user__username").select_related("user")
         names = [each.user.username for each in codes if each.rests_on_older_keys()]
         if names:
             raise CommandError(
-                f"{len(names)} users have recovery codes that rest on older versions of DIGEST_KEYS: "
-                f"{', '.join(names[:NAMED])}{' …' if len(names) > NAMED else ''}. Have them create new ones at "
-                "/security/recovery-codes/, or reset their factors, and run this again."
+                f"{len(names)} users have recovery codes that rest on older versions of DIGEST_KEYS: {some(names)}. "
+                "Have them create new ones at /security/recovery-codes/, or reset their factors, and run this again."
             )
-        VaultKey.objects.filter(name="DIGEST_KEYS", version__lt=settings.VAULT.versions[0]).delete()
+        VaultKey.objects.filter(name="DIGEST_KEYS", version__lt=newest).delete()
         self.stdout.write(
             "Older versions of DIGEST_KEYS can be removed now. Keys that were deleted before the newest one was added "
             "are answered `unknown` from then on, no longer `deleted`."
@@ -115,7 +127,7 @@ class Command(BaseCommand):
         except VaultError:
             self.damaged.append(row)
             return False
-        before = row.sealed_secret, getattr(row, "digest", None)
+        before = row.sealed_secret, getattr(row, "digest_version", None)
         if not settings.VAULT.newest(bytes(row.sealed_secret or b"")):
             row.sealed_secret = settings.VAULT.seal(row.place, secret)
         if isinstance(row, ApiKey):
@@ -123,8 +135,8 @@ class Command(BaseCommand):
             if bytes(row.digest) not in digests:
                 self.damaged.append(row)
                 return False
-            row.digest = digests[0] if digests[0] != bytes(row.digest) else row.digest
-        return before != (row.sealed_secret, getattr(row, "digest", None))
+            row.digest, row.digest_version = digests[0], settings.VAULT.versions[0]
+        return before != (row.sealed_secret, getattr(row, "digest_version", None))
 
     def record_damaged(self) -> None:
         for row in self.damaged[self.recorded :]:
