@@ -63,7 +63,7 @@ class User(AbstractUser):
 
     # The password was printed where others may have read it: until it is changed, no other page opens (console.access).
     must_change_password = models.BooleanField(default=False, editable=False)
-    invited_at = models.DateTimeField(null=True, editable=False)  # by the invitation link that is valid
+    invited_at = models.DateTimeField(null=True, editable=False)  # by the invitation link that is valid, if any
 
     # This account's own limits; NULL means the installation's.
     max_active_keys = models.PositiveSmallIntegerField(_("maximum active keys"), null=True, blank=True)

@@ -67,7 +67,7 @@ class Recovery(models.Model):
             usable_at = timezone.now() + delay
             fields = {"digest": digest_of(token), "cancel_digest": digest_of(cancel_token), "usable_at": usable_at}
             cls.objects.update_or_create(user=user, defaults={"lost": lost, **fields})
-            User.objects.filter(pk=user.pk).update(invited_at=None)  # an invitation that is still unused ends too
+            User.objects.filter(pk=user.pk).update(invited_at=timezone.now())  # an unused invitation ends
             kind = Kind.BREAK_GLASS if lost is Lost.BOTH else Kind.RECOVERY_CREATED
             record(kind, user, user=user.username, reason=lost.value, usable=f"{usable_at:%Y-%m-%d %H:%M}")
             entry = account.ledger.latest("number")

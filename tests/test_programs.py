@@ -154,10 +154,16 @@ FORBIDDEN = {
         "SELECT sealed_secret FROM console_authenticator",
         "UPDATE console_session SET user_id = 1",
         "DELETE FROM console_entry",
+        "INSERT INTO console_installationentry (number) VALUES (1)",
+        "SELECT digest FROM console_recovery",
         "SELECT digest FROM apikeys_apikey",
         "SELECT digests FROM console_recoverycodes",
     ],
-    "console": ["DELETE FROM console_entry", "UPDATE console_entry SET kind = ''", "TRUNCATE console_entry"],
+    "console": [
+        statement % ledger
+        for ledger in ("console_entry", "console_installationentry")
+        for statement in ("DELETE FROM %s", "UPDATE %s SET kind = ''", "TRUNCATE %s")
+    ],
 }
 
 

@@ -1,6 +1,7 @@
 """What one operator cannot do alone where there is another, and the ledger of what operators did."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,10 +20,10 @@ from console.ledger.models import Entry, InstallationEntry
 from console.ledger.record import begin_installation
 from console.ledger.sentences import ACTIONS
 from console.models import OperatorRequest, User
-from console.operators import grant_role
+from console.operators import grant_role, set_active
 from tests.support import filling, html
 from tests.support.tampering import drop_triggers
-from tests.support.world import Enrolled, Operator, verified_client
+from tests.support.world import Enrolled, Operator, only_postgres, verified_client
 
 pytestmark = pytest.mark.django_db
 USERS, REQUESTS = "/admin/console/user/", "/admin/console/operatorrequest/"
@@ -229,3 +230,20 @@ class TestTheInstallationsLedger:
         found = {action for admin in site._registry.values() for action in admin.actions or ()}
         assert found - {"confirm", "reject"} == {*ACTIONS}
         assert {Kind.ACT_REQUESTED, Kind.ACT_CONFIRMED, Kind.ACT_REJECTED} <= OF_OPERATORS
+
+
+@only_postgres
+@pytest.mark.django_db(transaction=True)
+def test_acts_on_many_accounts_at_once_make_one_chain() -> None:
+    users = [User.objects.create(username=f"user-{n}") for n in range(16)]
+
+    def disable(user: User) -> None:
+        try:
+            set_active(user, False)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(disable, users))
+    assert InstallationEntry.objects.filter(kind=Kind.DISABLED).count() == 16
+    call_command("verify_ledger", "--installation")
