@@ -72,6 +72,7 @@ class Digests:
         keys = parse_keys("DIGEST_KEYS", digest_keys)
         if len(keys) > MAX_DIGEST_KEYS:
             raise ValueError(f"DIGEST_KEYS has more than {MAX_DIGEST_KEYS} keys: remove the newest.")
+        self.versions = [*keys]  # newest first, as `digests` answers them
         self._keyed_hashes = [hmac.new(key, digestmod=hashlib.sha256) for key in keys.values()]
         self.fingerprints = fingerprints("DIGEST_KEYS", keys)
 

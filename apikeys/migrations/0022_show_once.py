@@ -7,6 +7,11 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AddField(
+            model_name="apikey",
+            name="digest_version",
+            field=models.PositiveIntegerField(editable=False, null=True),
+        ),
         migrations.RemoveConstraint(model_name="apikey", name="secret_only_while_active"),
         migrations.AddConstraint(
             model_name="apikey",

@@ -59,6 +59,8 @@ class Command(BaseCommand):
         VaultKey.objects.filter(name="VAULT_KEYS", version__lt=newest).delete()
         self.stdout.write(f"{moved} moved, {self.done - moved} already had the newest keys.")
         self.stdout.write("Older versions of VAULT_KEYS can be removed now.")
+        if count := ApiKey.objects.resting_on_older_keys().count():
+            self.stdout.write(f"API keys that are shown once and rest on older versions of DIGEST_KEYS: {count}.")
         self.stdout.write(
             "Keep those of DIGEST_KEYS: they recognize keys that are shown once, deleted keys, unused recovery codes."
         )
@@ -94,7 +96,7 @@ class Command(BaseCommand):
         except VaultError:
             self.damaged.append(row)
             return False
-        before = row.sealed_secret, getattr(row, "digest", None)
+        before = state(row)
         if not settings.VAULT.newest(bytes(row.sealed_secret or b"")):
             row.sealed_secret = settings.VAULT.seal(row.place, secret)
         if isinstance(row, ApiKey):
@@ -103,7 +105,8 @@ class Command(BaseCommand):
                 self.damaged.append(row)
                 return False
             row.digest = digests[0] if digests[0] != bytes(row.digest) else row.digest
-        return before != (row.sealed_secret, getattr(row, "digest", None))
+            row.digest_version = settings.VAULT.versions[0]
+        return before != state(row)
 
     def record_damaged(self) -> None:
         for row in self.damaged[self.recorded :]:
@@ -139,3 +142,8 @@ class Command(BaseCommand):
         self.stdout.write(f"{file} has new versions. Back it up; restart the gates, then the consoles, then rotate.")
         if lines["DIGEST_KEYS"] == used["DIGEST_KEYS"]:
             self.stdout.write(f"DIGEST_KEYS is unchanged: it has {MAX_DIGEST_KEYS} versions, the maximum.")
+
+
+def state(row: Authenticator | ApiKey) -> tuple[object, ...]:
+    """What a rotation changes of it."""
+    return row.sealed_secret, getattr(row, "digest", None), getattr(row, "digest_version", None)
