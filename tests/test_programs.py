@@ -292,6 +292,18 @@ def test_each_program_has_a_unit_and_a_user_and_secrets_of_its_own() -> None:
 
 
 @pytest.mark.once
+def test_the_file_of_deleted_keys_is_one_for_all_and_the_gates_to_read() -> None:
+    units = {unit.stem.removeprefix("api-key-"): unit.read_text() for unit in UNITS}
+    folder = "/var/lib/api-key-deletions"
+    assert f"d {folder} 2770 root api-key-deletions" in (UNITS[0].parent / "api-key-deletions.conf").read_text()
+    for name in ("console", "gate", "meter"):
+        assert re.search(r"^SupplementaryGroups=.*\bapi-key-deletions$", units[name], re.MULTILINE)
+        assert f" DELETED_KEYS_FILE={folder}/deleted-keys\n" in units[name]
+        assert bool(re.search(rf"^ReadWritePaths=.*{folder}$", units[name], re.MULTILINE)) == (name != "gate")
+    assert "deletions" not in units["housekeep"]
+
+
+@pytest.mark.once
 @pytest.mark.sandbox
 def test_systemd_rates_the_sandboxes(tmp_path: Path) -> None:
     """From 0 for all that it can withhold from a program to 10 for nothing."""

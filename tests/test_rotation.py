@@ -56,6 +56,7 @@ def many_keys(account: User, count: int) -> list[tuple[ApiKey, str]]:
         secret = keyformat.new_secret()
         key = ApiKey(account=account, request_id=uuid.uuid4(), hint=keyformat.hint(secret), created_at=timezone.now())
         key.digest = django_settings.VAULT.digests("api-key", secret)[0]
+        key.digest_version = django_settings.VAULT.versions[0]
         key.sealed_secret = django_settings.VAULT.seal(key.place, secret.encode())
         made.append((key, secret))
     ApiKey.objects.bulk_create(key for key, _ in made)

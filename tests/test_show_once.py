@@ -1,5 +1,6 @@
 """An account may choose that no copy of its API keys is kept that can be viewed again."""
 
+import os
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
 from console.outbox import Email
+from console.vault import Vault, new_key
 from tests.support import html
 from tests.support.gates import TOKEN, GateInProcess
 from tests.support.world import Enrolled, enrolled, verified_client
@@ -233,8 +235,28 @@ class TestAKeyThatIsShownOnce:
     ) -> None:
         before = bytes(shown_once.digest)
         call_command("rotate_vault")
-        assert "they recognize keys that are shown once" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "they recognize keys that are shown once" in said and "rest on older" not in said
         assert bytes(ApiKey.objects.get(pk=shown_once.pk).digest) == before
+
+    def test_one_that_rests_on_older_keys_is_told(
+        self, owner: Enrolled, shown_once: ApiKey, settings: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A rotation renews those with a copy, and those that are created later have the newest. Of a key of an earlier
+        version it is not known."""
+        User.objects.update(show_once=False)
+        with_copy, _ = ApiKey.objects.issue(owner, uuid.uuid4())
+        User.objects.update(show_once=True)
+        settings.VAULT = Vault(os.environ["VAULT_KEYS"], new_key(os.environ["DIGEST_KEYS"]))
+        deleted, _ = ApiKey.objects.issue(owner, uuid.uuid4())
+        deleted.revoke()
+        later, _ = ApiKey.objects.issue(owner, uuid.uuid4())
+        call_command("rotate_vault")
+        said = "API keys that are shown once and rest on older versions of DIGEST_KEYS: 1."
+        assert said in capsys.readouterr().out.splitlines()
+        ApiKey.objects.filter(pk__in=[deleted.pk, later.pk]).update(digest_version=None)
+        assert {*ApiKey.objects.resting_on_older_keys()} == {shown_once, later}
+        assert ApiKey.objects.get(pk=with_copy.pk).digest_version == 2
 
     def test_a_deleted_key_has_none_either(self, shown_once: ApiKey) -> None:
         shown_once.revoke()

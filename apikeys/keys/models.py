@@ -95,6 +95,11 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         copied = self.active().exclude(sealed_secret=None).order_by("pk").select_for_update()
         return self.filter(pk__in=[key.pk for key in copied.only("pk")]).update(sealed_secret=None)
 
+    def resting_on_older_keys(self) -> "ApiKeyQuerySet":
+        """The active ones that no rotation can move to the newest of DIGEST_KEYS, as they are shown once: without the
+        older versions they stop working."""
+        return self.active().filter(sealed_secret=None).exclude(digest_version=settings.VAULT.versions[0])
+
     def issue(self, account: User, request_id: uuid.UUID) -> tuple["ApiKey", str]:
         """A new key and its secret, which only View shows again, if anything. Raises CreationRefused at a limit, and
         where `request_id` has created its key already."""
@@ -119,7 +124,7 @@ class ApiKey(models.Model):
     account = models.ForeignKey(User, on_delete=models.PROTECT, related_name="api_keys")
     hint = models.CharField(max_length=16, editable=False)
     digest = models.BinaryField(unique=True, editable=False)
-    digest_version = models.PositiveSmallIntegerField(null=True, editable=False)  # of DIGEST_KEYS; None: unknown
+    digest_version = models.PositiveIntegerField(null=True, editable=False)  # of DIGEST_KEYS; None of earlier ones
     sealed_secret = models.BinaryField(null=True, editable=False)  # the copy for View; none where it is shown once
     request_id = models.UUIDField(editable=False)
     created_at = models.DateTimeField(editable=False)

@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="apikey",
             name="digest_version",
-            field=models.PositiveSmallIntegerField(editable=False, null=True),
+            field=models.PositiveIntegerField(editable=False, null=True),
         ),
         migrations.RemoveConstraint(model_name="apikey", name="secret_only_while_active"),
         migrations.AddConstraint(

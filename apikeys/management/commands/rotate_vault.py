@@ -70,14 +70,15 @@ class Command(BaseCommand):
         if options["retire"]:
             self.retire()
         else:
+            if count := ApiKey.objects.resting_on_older_keys().count():
+                self.stdout.write(f"API keys that are shown once and rest on older versions of DIGEST_KEYS: {count}.")
             needed = "keys that are shown once, deleted keys and unused recovery codes"
             self.stdout.write(f"Keep those of DIGEST_KEYS: they recognize {needed}.")
 
     def retire(self) -> None:
         """Every key with a copy that can be opened has the newest digest by now."""
-        newest = settings.VAULT.versions[0]
-        shown_once = ApiKey.objects.active().filter(sealed_secret=None).exclude(digest_version=newest)
-        names = [*shown_once.order_by("account__username").values_list("account__username", flat=True).distinct()]
+        resting = ApiKey.objects.resting_on_older_keys().order_by("account__username")
+        names = [*resting.values_list("account__username", flat=True).distinct()]
         if names:
             raise CommandError(
                 f"{len(names)} accounts have API keys that are shown once and rest on older versions of DIGEST_KEYS: "
@@ -90,7 +91,7 @@ class Command(BaseCommand):
                 f"{len(names)} users have recovery codes that rest on older versions of DIGEST_KEYS: {some(names)}. "
                 "Have them create new ones at /security/recovery-codes/, or reset their factors, and run this again."
             )
-        VaultKey.objects.filter(name="DIGEST_KEYS", version__lt=newest).delete()
+        VaultKey.objects.filter(name="DIGEST_KEYS", version__lt=settings.VAULT.versions[0]).delete()
         self.stdout.write(
             "Older versions of DIGEST_KEYS can be removed now. Keys that were deleted before the newest one was added "
             "are answered `unknown` from then on, no longer `deleted`."
