@@ -21,9 +21,7 @@ from console.origin import Actor, ActorKind, Origin, acting
 logger = logging.getLogger(__name__)
 
 BATCH = 400  # rows, or lines
-OVERLAP = timedelta(
-    minutes=10
-)  # between two runs: the clocks of several hosts differ, and a transaction takes its time
+OVERLAP = timedelta(minutes=10)  # of two runs: the clocks of several hosts differ, and a transaction takes its time
 
 
 @receiver(database_restored)
