@@ -26,8 +26,15 @@ pytestmark = pytest.mark.django_db
 PAGE = "/security/show-once/"
 
 
+def choose(browser: Client, existing: str, code: object = None) -> Any:
+    """With a code of its user, who may have spent all of them."""
+    if code is None:
+        code = RecoveryCodes.issue(User.objects.get(pk=browser.session["_auth_user_id"]))[0]
+    return browser.post(PAGE, {"existing": existing, "otp_token": code}, follow=True)
+
+
 def turn_on(browser: Client, existing: str = "keep") -> Any:
-    return browser.post(PAGE, {"existing": existing}, follow=True)
+    return choose(browser, existing)
 
 
 def create(browser: Client, request_id: object = None) -> Any:
@@ -49,10 +56,14 @@ def shown_once(owner: Enrolled, mine: Client) -> ApiKey:
 
 
 class TestTheChoice:
-    def test_it_asks_for_no_code_and_the_earlier_keys_are_as_before(
+    def test_it_takes_a_code_and_the_earlier_keys_are_as_before(
         self, owner: Enrolled, mine: Client, made: tuple[ApiKey, str]
     ) -> None:
         assert "Copies of API keys are kept, encrypted" in html.text(mine.get("/security/").content, "#show-once")
+        for wrong, status in (("", 422), ("000000", 422)):
+            answer = choose(mine, "delete", wrong)
+            assert answer.status_code == status and html.text(answer.content, ".errorlist")
+            assert not User.objects.get(pk=owner.pk).show_once and made[0].reveal() == made[1]
         page = turn_on(mine)
         assert page.redirect_chain == [("/security/", 302)]
         assert "are shown once" in html.text(page.content, "[role=status]")
@@ -70,9 +81,10 @@ class TestTheChoice:
         choices = html.select(page, "input[name=existing]")
         assert [choice["value"] for choice in choices] == ["keep", "delete"]
         assert not any(choice.has_attr("checked") for choice in choices)
-        for wrong in ({}, {"existing": ""}, {"existing": "both"}, {"otp_token": owner.spare_codes[0]}):
-            answer = mine.post(PAGE, wrong)
+        for wrong in ({}, {"existing": ""}, {"existing": "both"}):
+            answer = mine.post(PAGE, {**wrong, "otp_token": owner.spare_codes[0]})
             assert answer.status_code == 422 and html.text(answer.content, ".errorlist")
+        assert RecoveryCodes.objects.get(user=owner).left == 10, "nothing was done, so no code is spent"
         assert not User.objects.get(pk=owner.pk).show_once and made[0].reveal() == made[1]
 
     def test_without_keys_there_is_nothing_to_ask(self, owner: Enrolled, mine: Client) -> None:
@@ -101,43 +113,24 @@ class TestTheChoice:
         turn_on(mine)
         page = mine.get(PAGE).content
         assert "The copy of 1 earlier API key is still kept" in html.text(page, "main")
-        assert html.attribute(page, "main input[name=existing]", "value") == "delete"
+        assert [button["value"] for button in html.select(page, "button[name=existing]")] == ["again", "delete"]
         turn_on(mine, "delete")
-        assert not html.select(mine.get(PAGE).content, "main input[name=existing]")
+        assert html.attribute(mine.get(PAGE).content, "button[name=existing]", "value") == "again"
         assert recorded(owner)[1:] == [(Kind.COPIES_DELETED, {"count": 1})]
 
-    def test_to_keep_copies_again_takes_a_code(self, owner: Enrolled, mine: Client, codes: Iterator[str]) -> None:
+    def test_copies_can_be_kept_again(self, owner: Enrolled, mine: Client) -> None:
         User.objects.filter(pk=owner.pk).update(email="owner@example.org")
         turn_on(mine)
-        for wrong in ({}, {"otp_token": "000000"}):
-            answer = mine.post(PAGE, wrong)
-            assert answer.status_code == 422 and html.text(answer.content, ".errorlist")
-        assert User.objects.get(pk=owner.pk).show_once
-        code = next(codes)
-        page = mine.post(PAGE, {"otp_token": code}, follow=True)
+        code = RecoveryCodes.issue(owner)[0]
+        page = choose(mine, "again", code)
         assert "Copies of API keys are kept" in html.text(page.content, "#show-once")
         assert recorded(owner) == [(Kind.SHOW_ONCE_ON, {}), (Kind.SHOW_ONCE_OFF, {})]
         assert "can be viewed again with a security code." in Email.objects.latest("pk").body
         create(mine)
         assert owner.api_keys.get().reveal()
-        turn_on(mine)
-        assert mine.post(PAGE, {"otp_token": code}).status_code == 422, "a code serves once"
-
-    def test_whoever_is_second_changes_nothing(self, owner: Enrolled, mine: Client, codes: Iterator[str]) -> None:
-        """In two windows: one that shows the page as it was, and one that was quicker."""
-        from apikeys.keys.show_once import ShowOnce
-
-        turn_on(mine)
-        act = ShowOnce.act
-
-        def late(page: ShowOnce, form: Any) -> Any:
-            User.objects.filter(pk=owner.pk).update(show_once=False)
-            return act(page, form)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ShowOnce, "act", late)
-            assert mine.post(PAGE, {"otp_token": next(codes)}).status_code == 302
-        assert recorded(owner) == [(Kind.SHOW_ONCE_ON, {})]
+        assert choose(mine, "keep", code).status_code == 422, "a code serves once"
+        choose(mine, "again")
+        assert len(recorded(owner)) == 2, "twice is once"
 
     def test_a_ram_user_has_no_say_in_it(self, owner: Enrolled, ram_user: Enrolled) -> None:
         browser = verified_client(ram_user)
@@ -168,11 +161,9 @@ class TestAKeyThatIsShownOnce:
         assert secret not in mine.get("/api-keys/").content.decode()
         assert not Entry.objects.filter(kind=Kind.KEY_VIEWED).exists()
 
-    def test_view_says_what_to_do_and_spends_no_code(
-        self, owner: Enrolled, mine: Client, shown_once: ApiKey, codes: Iterator[str]
-    ) -> None:
+    def test_view_says_what_to_do_and_spends_no_code(self, owner: Enrolled, mine: Client, shown_once: ApiKey) -> None:
         address = f"/api-keys/{shown_once.pk}/view/"
-        code = next(codes)
+        code = RecoveryCodes.issue(owner)[0]
         for answer, status in ((mine.get(address), 200), (mine.post(address, {"otp_token": code}), 409)):
             assert answer.status_code == status
             said = html.text(answer.content, "dialog")

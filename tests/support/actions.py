@@ -52,7 +52,7 @@ def end_session(world: World) -> Any:
 
 
 def show_once(world: World) -> Any:
-    return world.browser.post("/security/show-once/", {"existing": "delete"})
+    return world.browser.post("/security/show-once/", {"existing": "delete", "otp_token": world.code})
 
 
 ACTIONS: dict[Kind, Callable[[World], Any]] = {
