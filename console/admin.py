@@ -1,10 +1,12 @@
 """Users as operators see them: no secret, digest or factor appears here, and no second way to a key."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.widgets import AutocompleteSelect
 from django.contrib.auth import admin as _registers_groups  # noqa: F401
 from django.contrib.auth.models import Group
 from django.db import transaction
@@ -47,6 +49,12 @@ LIMITS = ("max_active_keys", "max_keys_a_day")
 ENDING_SESSIONS = ("disable", "end_sessions", "withdraw_role")
 
 
+class AccountSelect(AutocompleteSelect):
+    def optgroups(self, name: str, value: Any, attr: Any = None) -> Any:
+        """What is no id selects nothing; Django's own fails on it, and on one that no database can have."""
+        return super().optgroups(name, [each for each in value if re.fullmatch("[0-9]{1,18}", str(each))], attr)
+
+
 @admin.register(User)
 class UserAdmin(OperatorsAdmin):
     """Accounts and RAM users. An operator never sets a password: a new user gets a link."""
@@ -67,6 +75,11 @@ class UserAdmin(OperatorsAdmin):
         "withdraw_role",
     )
     needs_second = ("reset_factors", "reset_password", "grant_role")
+
+    def formfield_for_foreignkey(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        return super().formfield_for_foreignkey(
+            db_field, request, widget=AccountSelect(db_field, self.admin_site), **kwargs
+        )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return user_of(request).is_staff

@@ -34,6 +34,7 @@ GRANT SELECT, INSERT ON console_entry TO api_key_housekeep;
 GRANT SELECT ON console_installationentry TO api_key_housekeep;
 GRANT SELECT (id, user_id, confirmed) ON console_authenticator TO api_key_housekeep;
 GRANT SELECT (id, username, folded_name, email, is_active, is_staff, is_superuser, last_login, date_joined, account_id,
-    must_change_password, invited_at, max_active_keys, max_keys_a_day), UPDATE (date_joined) ON console_user TO api_key_housekeep;
+    must_change_password, invited_at, max_active_keys, max_keys_a_day, show_once), UPDATE (date_joined)
+    ON console_user TO api_key_housekeep;
 
 COMMIT;

@@ -169,6 +169,12 @@ class TestManyRows:
             assert html.texts(page, "#result_list tbody th") == [hint], asked
         assert len(html.select(operator.get(KEYS, {"q": "own"}).content, "#result_list tbody tr")) == 10
 
+    @pytest.mark.parametrize("account", ["http://example.org", "9" * 30, "-1", "\u0662", "None"])
+    def test_what_is_no_account_is_told(self, operator: Operator, account: str) -> None:
+        answer = add(operator, account=account)
+        assert answer.status_code == 422 and not User.objects.filter(username="newcomer").exists()
+        assert "not one of the available choices" in html.text(answer.content, ".field-account .errorlist")
+
     def test_a_root_account_is_looked_up_not_listed(self, operator: Operator, owner: Enrolled, ram_user: User) -> None:
         page = operator.get(f"{USERS}add/").content
         assert html.texts(page, "select[name=account] option") == [""]

@@ -68,6 +68,10 @@ class TestTheirEnd:
         assert not answer.cookies["sessionid"].value and not answer.cookies["csrftoken"].value
         assert not logged_on(stolen) and not Session.objects.exists()
 
+    def test_a_log_out_twice_is_one(self) -> None:
+        answer = Client().post("/logout/")
+        assert answer.status_code == 302 and not Session.objects.exists()
+
     def test_each_step_of_the_log_on_has_a_session_key_of_its_own(self, codes: Iterator[str]) -> None:
         browser, seen = Client(), []
         browser.get("/login/")
