@@ -37,7 +37,9 @@ def report(request: HttpRequest) -> HttpResponse:
     try:
         reports = list(reports_in(request))
     except (ValueError, RecursionError):
-        return HttpResponse("Send a CSP violation report, as browsers do.\n", content_type="text/plain", status=400)
+        return HttpResponse(
+            "Send a CSP violation report, as browsers do.\n", content_type="text/plain; charset=utf-8", status=400
+        )
     try:
         take(limits_of(client_address(request) or ""))
     except Exhausted:

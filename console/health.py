@@ -28,7 +28,7 @@ def any_host(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[H
 @require_safe
 def healthz(request: HttpRequest) -> HttpResponse:
     """This process answers."""
-    return HttpResponse("ok\n", content_type="text/plain")
+    return HttpResponse("ok\n", content_type="text/plain; charset=utf-8")
 
 
 class Readiness:
@@ -65,4 +65,6 @@ readiness = Readiness()
 def readyz(request: HttpRequest) -> HttpResponse:
     """The database can be reached and written and has the migrations of this version; 503 and the reason otherwise."""
     problem = readiness.look()
-    return HttpResponse(f"{problem or 'ok'}\n", content_type="text/plain", status=503 if problem else 200)
+    return HttpResponse(
+        f"{problem or 'ok'}\n", content_type="text/plain; charset=utf-8", status=503 if problem else 200
+    )

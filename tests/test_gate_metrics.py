@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_metrics_have_a_path_of_their_own(tmp_path: Path, transactional_db: None) -> None:
     with GateInProcess(tmp_path) as gate:
         status, headers, body = gate.ask(path=b"/metrics?x")
-        assert (status, headers["content-type"]) == (200, "text/plain; version=0.0.4")
+        assert (status, headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
         assert body.startswith(b"# HELP gate_calls_total") and b"\ngate_metering_files 0\n" in body
         assert gate.ask(path=b"/METRICS")[0] == 404
 

@@ -41,7 +41,7 @@ class Metrics:
 
 
 def answer(metering: Path) -> Answer:
-    return Answer(OK, b"content-type: text/plain; version=0.0.4\r\n", render(metering), OTHER)
+    return Answer(OK, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n", render(metering), OTHER)
 
 
 @lru_cache(1)
