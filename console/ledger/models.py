@@ -99,7 +99,8 @@ class InstallationEntry(LedgerRow):
 
     class Meta(LedgerRow.Meta):
         abstract = False
-        verbose_name, verbose_name_plural = _("row of the installation’s ledger"), _("ledger of the installation")
+        verbose_name = _("entry of the installation’s ledger")
+        verbose_name_plural = _("entries of the installation’s ledger")
         constraints = [models.UniqueConstraint(fields=["number"], name="one_chain_of_the_installation")]
 
 

@@ -32,8 +32,8 @@ class Migration(migrations.Migration):
                 ('hash', models.BinaryField()),
             ],
             options={
-                'verbose_name': 'row of the installation’s ledger',
-                'verbose_name_plural': 'ledger of the installation',
+                'verbose_name': 'entry of the installation’s ledger',
+                'verbose_name_plural': 'entries of the installation’s ledger',
                 'ordering': ['-number'],
                 'abstract': False,
                 'constraints': [models.UniqueConstraint(fields=('number',), name='one_chain_of_the_installation')],
