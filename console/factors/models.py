@@ -31,10 +31,10 @@ RECOVERY_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32 characters, none ea
 RECOVERY_LENGTH = 24  # 120 bits: enough for a plain keyed hash (OWASP ASVS 6.5.2 asks for 112)
 
 
-def delete_in_order(factors: "models.QuerySet[Any]") -> int:
-    """Delete them in the order in which a rotation locks them, so that the two never deadlock. How many there were."""
+def delete_in_order(factors: "models.QuerySet[Any]") -> None:
+    """Delete them in the order in which a rotation locks them, so that the two never deadlock."""
     list(factors.order_by("pk").select_for_update())
-    return factors.delete()[0]
+    factors.delete()
 
 
 def throttled_until(failures: int, last: datetime) -> datetime | None:
