@@ -26,6 +26,7 @@ View = Callable[..., Any]
 class Access(Enum):
     ANYONE = "anyone"
     PASSWORD = "password"  # logged on by password, not yet by a factor
+    NEW_PASSWORD = "new-password"  # verified, also while the password has to be changed first
     VERIFIED = "verified"
     ROOT = "root"  # verified, and a root account
 
@@ -102,6 +103,8 @@ class AccessMiddleware:
             return None
         if not request.user.is_authenticated or (access is not Access.PASSWORD and not user_of(request).is_verified()):
             return log_on_step(request, request.get_full_path())
+        if user_of(request).is_verified() and user_of(request).must_change_password:
+            return None if access is Access.NEW_PASSWORD else redirect("console:password")
         if access is Access.ROOT and not user_of(request).is_root_account:
             refuse_ram_user(request)
         sessions.see(request)

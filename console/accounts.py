@@ -4,7 +4,9 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any, ClassVar, Self, TypeVar
 
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AbstractUser, UserManager
+from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
@@ -30,7 +32,7 @@ class Users(UserManager[U]):
         the oldest."""
         if "\0" in name:  # an error in PostgreSQL
             return None
-        found = self.filter(Q(username=name) | Q(folded_name=folded(name)))
+        found = self.filter(Q(username=name) | Q(folded_name=folded(name))).select_related("account")
         return min(found, key=lambda user: user.username != name, default=None)
 
     def get_by_natural_key(self, username: str | None) -> U:
@@ -59,9 +61,16 @@ class User(AbstractUser):
         help_text=_("The root account that this RAM user belongs to. Leave empty to create a root account."),
     )
 
+    # The password was printed where others may have read it: until it is changed, no other page opens (console.access).
+    must_change_password = models.BooleanField(default=False, editable=False)
+    invited_at = models.DateTimeField(null=True, editable=False)  # by the invitation link that is valid, if any
+
     # This account's own limits; NULL means the installation's.
     max_active_keys = models.PositiveSmallIntegerField(_("maximum active keys"), null=True, blank=True)
     max_keys_a_day = models.PositiveSmallIntegerField(_("maximum keys created per day"), null=True, blank=True)
+
+    # Of the API keys that it creates, no copy is kept that can be opened.
+    show_once = models.BooleanField(_("API keys are shown once"), default=False)
 
     objects: ClassVar[Users[Self]] = Users()
     is_verified: Callable[[], bool]  # put on request.user by django-otp's middleware
@@ -118,5 +127,16 @@ def fold_names(users: "models.Manager[Any]") -> list[tuple[str, str]]:
 
 def lock(account: User) -> User:
     """Lock the account's row until the transaction ends, and return it as it is now. Always the first lock of
-    several."""
-    return User.objects.select_for_update(no_key=True).get(pk=account.pk)
+    several. The password's digest is read only when it is asked for: `housekeep` may not."""
+    return User.objects.select_for_update(no_key=True).defer("password").get(pk=account.pk)
+
+
+class InvitationTokens(PasswordResetTokenGenerator):
+    """Signed, for one use, for PASSWORD_RESET_TIMEOUT seconds; a later invitation ends the one before."""
+
+    def _make_hash_value(self, user: AbstractBaseUser, timestamp: int) -> str:
+        assert isinstance(user, User)
+        return f"{super()._make_hash_value(user, timestamp)}{user.invited_at or ''}"
+
+
+invitation_tokens = InvitationTokens()

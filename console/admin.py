@@ -1,70 +1,58 @@
-"""What operators see and do: no secret, digest or factor appears here, and no second way to a key."""
+"""Users as operators see them: no secret, digest or factor appears here, and no second way to a key."""
 
+import re
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.widgets import AutocompleteSelect
+from django.contrib.auth import admin as _registers_groups  # noqa: F401
 from django.contrib.auth.models import Group
-from django.core.exceptions import BadRequest, ValidationError
-from django.db import DataError, transaction
-from django.db.models import Model, QuerySet
+from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from console.access import user_of
 from console.accounts import User, folded, lock
+from console.factors.models import Authenticator
 from console.ledger.kinds import Kind
+from console.ledger.models import InstallationEntry
 from console.ledger.record import record
-from console.operators import invite, lift_lockout, reset_factors, set_active
+from console.operator_requests import OperatorRequest
+from console.operators import (
+    end_sessions,
+    grant_role,
+    invite,
+    lift_lockout,
+    sessions_of,
+    set_active,
+    stopping,
+    withdraw_role,
+)
+from console.operators_admin import OperatorsAdmin
+from console.outbox import Email
+from console.recovery import Lost, Recovery
+from console.requests_admin import InstallationEntryAdmin, OperatorRequestAdmin
 
 admin.site.unregister(Group)
+admin.site.register(OperatorRequest, OperatorRequestAdmin)
+admin.site.register(InstallationEntry, InstallationEntryAdmin)
 
+Link = tuple[User, str, datetime | None]  # and when it can first be used
+
+LOST = ("reset_factors", "reset_password")
 LIMITS = ("max_active_keys", "max_keys_a_day")
-MOST_AT_ONCE = 100  # of an action: each takes the account's lock and writes its ledger, within one request
+ENDING_SESSIONS = ("disable", "end_sessions", "withdraw_role")
 
 
-class OperatorsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Read-only, and for operators, whatever Django's permissions say."""
-
-    list_per_page = 50
-    list_select_related = ("account",)
-    show_full_result_count = False  # beside a search: it counts the whole table
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return user_of(request).is_staff
-
-    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return user_of(request).is_staff
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
-        chosen = len(request.POST.getlist(ACTION_CHECKBOX_NAME))
-        if forms.BooleanField(required=False).clean(request.POST.get("select_across")):
-            chosen = queryset.count()
-        if chosen > MOST_AT_ONCE:
-            message = _("You can select up to %(most)s items at a time. No items have been changed.")
-            self.message_user(request, message % {"most": MOST_AT_ONCE}, messages.WARNING)
-            return redirect(request.get_full_path())
-        try:
-            return super().response_action(request, queryset, *args)
-        except (ValueError, OverflowError, ValidationError, DataError) as error:  # ids that no row can have
-            raise BadRequest("The selected items do not exist.") from error
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """No filter in the URL: it would answer questions about a password's hash, character by character."""
-        return False
+class AccountSelect(AutocompleteSelect):
+    def optgroups(self, name: str, value: Any, attr: Any = None) -> Any:
+        """What is no id selects nothing; Django's own fails on it, and on one that no database can have."""
+        return super().optgroups(name, [each for each in value if re.fullmatch("[0-9]{1,18}", str(each))], attr)
 
 
 @admin.register(User)
@@ -75,13 +63,30 @@ class UserAdmin(OperatorsAdmin):
     ordering = ("username",)
     search_fields = ("username", "folded_name", "email")
     autocomplete_fields = ("account",)
-    actions = ("invite_again", "reset_factors", "lift_lockout", "disable", "enable")
+    actions = (
+        "invite_again",
+        "reset_factors",
+        "reset_password",
+        "lift_lockout",
+        "end_sessions",
+        "disable",
+        "enable",
+        "grant_role",
+        "withdraw_role",
+    )
+    needs_second = ("reset_factors", "reset_password", "grant_role")
+
+    def formfield_for_foreignkey(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        return super().formfield_for_foreignkey(
+            db_field, request, widget=AccountSelect(db_field, self.admin_site), **kwargs
+        )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return user_of(request).is_staff
 
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return user_of(request).is_staff
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Of the limits, which are a root account's."""
+        return user_of(request).is_staff and (obj is None or obj.is_root_account)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[User], search_term: str
@@ -91,13 +96,13 @@ class UserAdmin(OperatorsAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
-            return ("username", "email", "account")
-        limits = LIMITS if obj.is_root_account else ()
-        return ("username", "email", "account", *limits, "is_active", "is_staff", "date_joined", "last_login")
+            return ("username", "email", "account", "otp_token")
+        of_keys = ("show_once", *LIMITS, "otp_token") if obj.is_root_account else ()
+        return ("username", "email", "account", "is_active", "is_staff", "date_joined", "last_login", *of_keys)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # Not the email address either: whoever changes it receives the owner's notifications.
-        own = ("username", "email", "account")
+        own = ("username", "email", "account", "show_once")
         return () if obj is None else (*own, "is_active", "is_staff", "date_joined", "last_login")
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
@@ -106,58 +111,100 @@ class UserAdmin(OperatorsAdmin):
                 obj.set_unusable_password()
                 super().save_model(request, obj, form, change)
                 record(Kind.USER_CREATED, obj, user=obj.username)
-                return
-            lock(obj.root)
-            obj.save(update_fields=form.changed_data)  # the other fields may have changed since they were read
-            if set(form.changed_data) & set(LIMITS):
+            elif changed := {*form.changed_data} & {*LIMITS}:
+                lock(obj.root)
+                obj.save(update_fields=changed)  # the other fields may have changed since they were read
                 record(Kind.LIMITS_CHANGED, obj, **{name: getattr(obj, name) for name in LIMITS})
 
     def response_add(self, request: HttpRequest, obj: User, post_url_continue: str | None = None) -> HttpResponse:
-        return self.links(request, [(obj, invite(obj))])
+        return self.links(request, _("Invitations"), [(obj, invite(obj), None)])
 
-    def links(self, request: HttpRequest, invitations: list[tuple[User, str]]) -> HttpResponse:
+    def links(self, request: HttpRequest, title: str, links: Sequence[Link]) -> HttpResponse:
         """Shown in this response alone: a message would be stored."""
-        context = {**self.admin_site.each_context(request), "title": _("Invitations"), "links": invitations}
+        context = {**self.admin_site.each_context(request), "title": title, "links": links}
         return TemplateResponse(request, "console/invitation_links.html", context)
 
-    @admin.action(description=gettext_lazy("Invite again (users without a password)"))
-    def invite_again(self, request: HttpRequest, chosen: QuerySet[User]) -> HttpResponse | None:
-        invitations = [(user, invite(user)) for user in chosen if not user.has_usable_password()]
-        if not invitations:
-            message = _("All selected users have a password, which only they can change.")
-            self.message_user(request, message, messages.WARNING)
-            return None
-        return self.links(request, invitations)
+    def refusal(self, request: HttpRequest, action: str, chosen: Sequence[User]) -> str:
+        if request.user in chosen:  # nobody locks himself out, or lets himself try again
+            return _("You cannot apply this action to yourself. Ask another operator.")
+        if action == "invite_again" and all(user.has_usable_password() for user in chosen):
+            return _("All selected users have a password, which only they can change.")
+        if action in LOST and not self.recoverable(chosen):
+            return _("None of the selected users has both a password and an authenticator. Use `manage.py breakglass`.")
+        return super().refusal(request, action, chosen)
 
-    @admin.action(description=gettext_lazy("Reset factors"))
-    def reset_factors(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
-        for user in self.others(request, chosen):
-            reset_factors(user)
+    def effects(self, action: str, chosen: Sequence[User]) -> list[str]:
+        found = []
+        if action in ENDING_SESSIONS:
+            count = sum(sessions_of(user).count() for user in chosen)
+            found.append(ngettext("%(count)s session ends.", "%(count)s sessions end.", count) % {"count": count})
+        if action == "disable":
+            members = User.objects.filter(account__in=chosen).count()
+            said = ngettext("%(count)s RAM user is logged out.", "%(count)s RAM users are logged out.", members)
+            found.append(said % {"count": members})
+            for _receiver, sentences in stopping.send(User, accounts=chosen):
+                found += sentences or []
+        return found
+
+    @admin.action(description=gettext_lazy("Invite again (users without a password)"))
+    def invite_again(self, request: HttpRequest, chosen: list[User]) -> HttpResponse:
+        invited = [user for user in chosen if not user.has_usable_password()]
+        return self.links(request, _("Invitations"), [(user, invite(user), None) for user in invited])
+
+    @admin.action(description=gettext_lazy("End sessions (of a root account, also those of its RAM users)"))
+    def end_sessions(self, request: HttpRequest, chosen: list[User]) -> None:
+        self.each(request, chosen, end_sessions)
+
+    @admin.action(description=gettext_lazy("Reset a lost authenticator: a link, which asks for the password"))
+    def reset_factors(self, request: HttpRequest, chosen: list[User]) -> HttpResponse:
+        return self.recover(request, chosen, Lost.FACTORS)
+
+    @admin.action(description=gettext_lazy("Reset a forgotten password: a link, which asks for a security code"))
+    def reset_password(self, request: HttpRequest, chosen: list[User]) -> HttpResponse:
+        return self.recover(request, chosen, Lost.PASSWORD)
+
+    def recover(self, request: HttpRequest, chosen: list[User], lost: Lost) -> HttpResponse:
+        links = [(user, *Recovery.begin(user, lost)) for user in self.recoverable(chosen)]
+        return self.links(request, _("Recovery links"), links)
+
+    def recoverable(self, chosen: Sequence[User]) -> list[User]:
+        """Those who have what is asked for, and what is replaced."""
+        enrolled = {*Authenticator.objects.filter(user__in=chosen, confirmed=True).values_list("user", flat=True)}
+        return [user for user in chosen if user.has_usable_password() and user.pk in enrolled]
 
     @admin.action(description=gettext_lazy("Lift lockout"))
-    def lift_lockout(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
-        for user in chosen:
-            lift_lockout(user)
-        self.message_user(request, _("Lockouts lifted."))
+    def lift_lockout(self, request: HttpRequest, chosen: list[User]) -> None:
+        self.each(request, chosen, lift_lockout)
 
     @admin.action(description=gettext_lazy("Disable (ends sessions and denies API keys at once, RAM users included)"))
-    def disable(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
-        for user in self.others(request, chosen):
-            set_active(user, False)
+    def disable(self, request: HttpRequest, chosen: list[User]) -> None:
+        self.each(request, chosen, lambda user: set_active(user, False))
 
     @admin.action(description=gettext_lazy("Enable"))
-    def enable(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
-        for user in self.others(request, chosen):
-            set_active(user, True)
+    def enable(self, request: HttpRequest, chosen: list[User]) -> None:
+        self.each(request, chosen, lambda user: set_active(user, True))
 
-    def others(self, request: HttpRequest, chosen: QuerySet[User]) -> list[User]:
-        """Without oneself: no operator locks himself out, or removes his own second factor."""
-        others = [user for user in chosen if user != request.user]
-        if others:
-            message = ngettext("%(count)s user changed.", "%(count)s users changed.", len(others))
-            self.message_user(request, message % {"count": len(others)})
-        else:
-            self.message_user(
-                request, _("You cannot apply this action to yourself. Ask another operator."), messages.WARNING
-            )
-        return others
+    @admin.action(description=gettext_lazy("Make an operator"))
+    def grant_role(self, request: HttpRequest, chosen: list[User]) -> None:
+        self.each(request, chosen, grant_role)
+
+    @admin.action(description=gettext_lazy("Withdraw the operator’s role"))
+    def withdraw_role(self, request: HttpRequest, chosen: list[User]) -> None:
+        self.each(request, chosen, withdraw_role)
+
+    def each(self, request: HttpRequest, chosen: list[User], act: Any) -> None:
+        for user in chosen:
+            act(user)
+        message = ngettext("%(count)s user changed.", "%(count)s users changed.", len(chosen))
+        self.message_user(request, message % {"count": len(chosen)}, messages.SUCCESS)
+
+
+@admin.register(Email)
+class EmailAdmin(OperatorsAdmin):
+    """Email that the mail server has not accepted. Its text is for its recipient only."""
+
+    list_display = fields = ("to", "subject", "created_at", "attempts", "given_up_at", "error")
+    list_display_links = None
+    list_select_related = ()
+    ordering = ("-created_at",)
+    actions = None

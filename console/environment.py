@@ -6,21 +6,21 @@ Free of Django, for the gate. docs/operations.md explains each of them.
 import os
 import re
 import shlex
-import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from string import Template
-from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import TypeVar
+from urllib.parse import urlsplit
 
-from console import parsers
-from console.parsers import Database, Mail
+from console import database_url, parsers
+from console.database_url import Database
+from console.parsers import Mail
 from console.proxies import TrustedProxies
+from console.reading import Reading, Variable
 from console.vault import MAX_DIGEST_KEYS
 
 T = TypeVar("T")
-SECRETS_FILE = "secrets.env"  # in the data folder; `make run` makes it
+PASSWORD = "PGPASSWORD"  # libpq's; every process would have it in its environment
 
 
 class ConfigurationError(Exception):
@@ -28,14 +28,6 @@ class ConfigurationError(Exception):
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
-
-
-@dataclass(frozen=True)
-class Variable:
-    name: str
-    parse: Callable[[str], Any]
-    default: str | None  # as text, in which $NAME is another variable's value; None where it must be set
-    shown: Callable[[str], str]  # its value, in an error
 
 
 def plain(text: str) -> str:
@@ -63,31 +55,40 @@ def variable(name: str, parse: Callable[[str], T], default: str | None, shown: C
 @dataclass(frozen=True, kw_only=True)
 class Environment:
     data_dir: Path = variable("CONSOLE_DATA_DIR", parsers.folder, "var/")
+    secrets_file: Path = variable("SECRETS_FILE", parsers.ROOT.joinpath, "$CONSOLE_DATA_DIR/secrets.env")
     port: int = variable("PORT", parsers.integer(1, 65535), "8000")
     gate_port: int = variable("GATE_PORT", parsers.integer(1, 65535), "8001")
+    gate_metrics_port: int | None = variable("GATE_METRICS_PORT", parsers.optional(parsers.integer(1, 65535)), "")
     console_url: str = variable("CONSOLE_URL", parsers.site_url, "http://127.0.0.1:$PORT", url_without_password)
     console_workers: int = variable("CONSOLE_WORKERS", parsers.integer(1, 1000), "2")
     gate_workers: int = variable("GATE_WORKERS", parsers.integer(1, 1000), "2")
     gate_max_connections: int = variable("GATE_MAX_CONNECTIONS", parsers.integer(1, 1_000_000), "4096")
     trusted_proxies: TrustedProxies = variable("TRUSTED_PROXIES", TrustedProxies.parse, "")
     database: Database = variable(
-        "DATABASE_URL", parsers.database, "sqlite:///$CONSOLE_DATA_DIR/console.sqlite3", url_without_password
+        "DATABASE_URL", database_url.parse, "sqlite:///$CONSOLE_DATA_DIR/console.sqlite3", url_without_password
+    )
+    gate_database: Database | None = variable(
+        "GATE_DATABASE_URL", parsers.optional(database_url.parse), "", url_without_password
     )
     mail: Mail = variable("EMAIL_URL", parsers.mail, "dummymail://", url_without_password)
     mail_from: str = variable("EMAIL_FROM", parsers.sender, "console@localhost")
+    deleted_keys_file: Path = variable("DELETED_KEYS_FILE", parsers.file, "$CONSOLE_DATA_DIR/deleted-keys")
     leak_report_public_keys: Path | None = variable("LEAK_REPORT_PUBLIC_KEYS", parsers.public_keys_file, "")
+    ledger_heads_file: Path | None = variable("LEDGER_HEADS_FILE", parsers.appended_file, "")
     metering_seconds: float = variable("METERING_SECONDS", parsers.seconds(0.01, 3600), "5")
     time_zone: str = variable("TIME_ZONE", parsers.time_zone, "UTC")
     api_keys_max_active: int = variable("API_KEYS_MAX_ACTIVE", parsers.integer(0, 1_000_000), "3")
     api_keys_max_created_per_day: int = variable("API_KEYS_MAX_CREATED_PER_DAY", parsers.integer(0, 1_000_000), "10")
     root_password: str = variable("CONSOLE_ROOT_PASSWORD", str, "", hidden)
     secret_key: str = variable("SECRET_KEY", parsers.secret_key, None, hidden)
+    secret_key_fallbacks: list[str] = variable("SECRET_KEY_FALLBACKS", parsers.secret_keys, "", hidden)
     vault_keys: str = variable("VAULT_KEYS", parsers.versioned_keys(2**16), None, hidden)
     digest_keys: str = variable("DIGEST_KEYS", parsers.versioned_keys(MAX_DIGEST_KEYS), None, hidden)
+    given: Mapping[str, str] = field(repr=False, compare=False)  # the texts of all that is set, by name
 
     @property
-    def secrets_file(self) -> Path:
-        return self.data_dir / SECRETS_FILE
+    def ledger_heads_key(self) -> Path:
+        return self.data_dir / "ledger-heads.key"
 
     @property
     def metering_dir(self) -> Path:
@@ -103,111 +104,62 @@ class Environment:
         return re.sub(r":[0-9]+$", "", urlsplit(self.console_url).netloc)
 
     @property
+    def for_gate(self) -> Path | str:
+        """Where the gate looks keys up: a file of SQLite, or what libpq takes."""
+        database = self.gate_database or self.database
+        return database.sqlite_file or database.conninfo
+
+    @property
     def sqlite_file(self) -> Path | None:
         return self.database.sqlite_file
 
-    @property
-    def postgres_conninfo(self) -> str:
-        """As libpq takes it; empty with SQLite."""
-        if self.sqlite_file:
-            return ""
-        from psycopg.conninfo import make_conninfo
 
-        return make_conninfo("", **self.database.postgres)
-
-
-VARIABLES: dict[str, Variable] = {each.name: each.metadata["variable"] for each in fields(Environment)}
+VARIABLES: dict[str, Variable] = {each.name: each.metadata["variable"] for each in fields(Environment) if each.metadata}
 NAMES = {each.name for each in VARIABLES.values()}
-LINE = re.compile(r"\s*((export )?(?P<name>\w+)=(?P<quote>[\"']?)(?P<value>.*)(?P=quote)|#.*)?\s*")  # of secrets.env
+SECRETS = {each.name for each in VARIABLES.values() if each.shown is not plain and each.name != "CONSOLE_URL"}
+KEYS = {each.name for each in VARIABLES.values() if each.default is None}  # which must be set, for who needs them
 
 
-def read(environ: Mapping[str, str] = os.environ, new_secrets: Mapping[str, str] | None = None) -> Environment:
+def read(
+    environ: Mapping[str, str] = os.environ,
+    new_secrets: Mapping[str, str] | None = None,
+    needs: Collection[str] | None = KEYS,
+) -> Environment:
     """The environment, completed by secrets.env and by the defaults; an empty variable counts as unset.
 
+    Of KEYS, those in `needs` must be set, and the others are not read; with None, those that are set are read.
     `new_secrets` are for a first start: they stand in for secrets.env where there is none, and the data folder must be
     writable. Raises ConfigurationError with every problem.
     """
-    reading = Reading({name: environ[name] for name in NAMES if environ.get(name)})
-    first, *others = VARIABLES
+    reading = Reading(VARIABLES, {name: environ[name] for name in NAMES if environ.get(name)}, needs)
+    first, second, *others = VARIABLES
     reading.parse(first)
-    if data_dir := reading.values.get(first):
-        reading.add_secrets(data_dir / SECRETS_FILE, new_secrets or {})
+    reading.parse(second)
+    if file := reading.values.get(second):
+        reading.add_secrets(file, new_secrets)
         if new_secrets is not None:
-            reading.check_writable(data_dir)
+            reading.check_writable(reading.values[first])
     for attribute in others:
         reading.parse(attribute)
-    port = reading.values.get("port")
-    if port is not None and port == reading.values.get("gate_port"):
-        reading.problems.append(f"GATE_PORT={port}: PORT has the same value. Set two different ports.")
+    reading.check_files()
+    if environ.get(PASSWORD) and any(database.postgres for database in reading.databases()):
+        reading.problems.append(
+            f"{PASSWORD}=…: Unset it, and put the password into DATABASE_URL or libpq's PGPASSFILE."
+        )
+    reading.check_ports()
     if reading.problems:
         raise ConfigurationError(reading.problems)
-    return Environment(**reading.values)
+    return Environment(**reading.values, given=reading.given)
 
 
-def read_or_exit() -> Environment:
+def read_or_exit(needs: Collection[str] = KEYS) -> Environment:
     """For programs without Django."""
     try:
-        return read()
+        return read(needs=needs)
     except ConfigurationError as error:
         raise SystemExit(str(error)) from None
 
 
-class Reading:
-    """What has been read so far, and the problems with it."""
-
-    def __init__(self, given: dict[str, str]) -> None:
-        self.given = given
-        self.values: dict[str, Any] = {}  # by attribute
-        self.texts: dict[str, str] = {}  # the same by name, for defaults that refer to them
-        self.problems: list[str] = []
-        self.set_secrets = ""  # how to; empty while the data folder or the file is itself a problem
-
-    def parse(self, attribute: str) -> None:
-        declared = VARIABLES[attribute]
-        name = declared.name
-        if declared.default is None and name not in self.given:
-            if self.set_secrets:
-                self.problems.append(f"{name}: Not set. {self.set_secrets}")
-            return
-        try:
-            text = self.given.get(name) or Template(declared.default or "").substitute(self.texts)
-            self.values[attribute] = declared.parse(text)
-            self.texts[name] = quote(str(self.values[attribute]))
-        except KeyError:
-            pass  # the problem is the other variable's
-        except ValueError as error:
-            self.problems.append(f"{name}={declared.shown(text)}: {error}")
-
-    def add_secrets(self, file: Path, new_secrets: Mapping[str, str]) -> None:
-        """From the file, what the environment does not set."""
-        try:
-            mode, text = file.stat().st_mode, file.read_text()
-        except FileNotFoundError:
-            self.set_secrets = f"Set it, or run `make run` once, which creates it in {file}."
-            self.given = {**new_secrets, **self.given}
-            return
-        except (OSError, ValueError) as error:
-            self.problems.append(f"{file}: It cannot be read ({error}). Make it readable by the user of this program.")
-            return
-        self.set_secrets = f"Set it, or add it to {file}."
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            chmod = f"chmod 600 {shlex.quote(str(file))}"
-            self.problems.append(
-                f"{file}: Other users can read or write it. Run {chmod}, and check whether anyone has."
-            )
-        for number, line in enumerate(text.splitlines(), 1):
-            match = LINE.fullmatch(line)
-            if not match:
-                self.problems.append(f"{file}, line {number}: Write NAME=value.")
-            elif match["name"] and match["name"] not in NAMES - {"CONSOLE_DATA_DIR"}:
-                self.problems.append(f"{file}, line {number}: {match['name']} can be set only in the environment.")
-            elif match["value"]:
-                self.given.setdefault(match["name"], match["value"])
-
-    def check_writable(self, folder: Path) -> None:
-        place = next(place for place in (folder, *folder.parents) if os.path.exists(place))
-        if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
-            user = f"the user of this program ({os.geteuid()})"
-            self.problems.append(
-                f"CONSOLE_DATA_DIR={folder}: {place} is not writable by {user}. Set a writable folder."
-            )
+def without_secrets(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """For another program, which gets its secrets in a file."""
+    return {name: text for name, text in environ.items() if name not in SECRETS | {PASSWORD}}

@@ -1,10 +1,10 @@
 """gunicorn for the console: a few slow requests, in threads (checking a password takes a third of a second)."""
 
 import os
-import signal
 from typing import Any
 
 from console import environment, logs
+from console.forks import post_worker_init  # noqa: F401  (gunicorn's hook)
 
 ENVIRONMENT = environment.read_or_exit()
 workers = ENVIRONMENT.console_workers
@@ -53,35 +53,29 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Report user names that differ only in case."""
     from django.db import DatabaseError, connection
 
+    for what, check in (("User names", report_twins), ("Deleted keys", delete_again)):
+        try:
+            check(server)
+        except DatabaseError as error:
+            server.log.warning("%s were not checked: the database is unavailable: %s", what, error)
+        except OSError as error:
+            server.log.error("%s were not checked: %s", what, error)
+        finally:
+            connection.close()
+
+
+def report_twins(server: Any) -> None:
+    """Of user names that differ only in case."""
     from console.accounts import User, fold_names
 
-    try:
-        for names in fold_names(User.objects):
-            server.log.warning(TWINS, *names)
-    except DatabaseError as error:
-        server.log.warning("User names were not checked: the database is unavailable: %s", error)
-    finally:
-        connection.close()
+    for names in fold_names(User.objects):
+        server.log.warning(TWINS, *names)
 
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+def delete_again(server: Any) -> None:
+    """What was made active while no console ran, by a backup for example that other tools have restored."""
+    from console.operators import database_restored
 
-
-def hold_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-
-
-def take_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-
-
-# A worker is forked with its master's handlers, which drop signals until it has its own: told to stop at that moment,
-# it would run until graceful_timeout.
-os.register_at_fork(before=hold_signals, after_in_parent=take_signals)
-
-
-def post_worker_init(worker: Any) -> None:
-    take_signals()
+    database_restored.send(None)

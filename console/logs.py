@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 
 SECRET = re.compile(r"sk-[0-9A-Za-z]{8,}")  # an API key or a part of one, wherever it was put by mistake
-INVITATION = re.compile(r"(/invitation/\d+/)[^/\"\s]+")
+LINK = re.compile(r"(/(?:invitation/\d+|recovery(?:/cancel)?)/)[^/\"\s]+")
 PROBES = {"/healthz", "/readyz"}  # requested every few seconds: 200 is not logged
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
@@ -31,7 +31,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and not record.name.startswith("django.security."):  # those are clients' errors
             unavailable = getattr(record, "status_code", 500) == 503  # not a fault of the code
             line["error"] = str(record.exc_info[1]) if unavailable else self.formatException(record.exc_info)
-        return INVITATION.sub(r"\1...", scrubbed(json.dumps(line)))
+        return LINK.sub(r"\1...", scrubbed(json.dumps(line)))
 
 
 CONFIG = {
@@ -42,6 +42,7 @@ CONFIG = {
     "root": {"handlers": ["out"], "level": "WARNING"},
     "loggers": {
         "console.requests": {"level": "INFO"},
+        "console.ledger": {"level": "INFO"},
         "django": {"handlers": [], "level": "WARNING"},
         "django.request": {"level": "ERROR"},  # clients' errors are in console.requests
         "gunicorn.error": {"handlers": ["out"], "level": "WARNING", "propagate": False},

@@ -2,9 +2,26 @@
 
 from console.accounts import User
 from console.factors.models import Authenticator, RecoveryCodes
-from console.ledger.models import Entry
+from console.ledger.budget import Budget
+from console.ledger.models import Entry, InstallationEntry
+from console.operator_requests import OperatorRequest
 from console.outbox import Email
+from console.rate_limits import Tally
+from console.recovery import Recovery
 from console.sessions.store import Session
 from console.vault_keys import VaultKey
 
-__all__ = ["Authenticator", "Email", "Entry", "RecoveryCodes", "Session", "User", "VaultKey"]
+__all__ = [
+    "Authenticator",
+    "Budget",
+    "Email",
+    "Entry",
+    "InstallationEntry",
+    "OperatorRequest",
+    "Recovery",
+    "RecoveryCodes",
+    "Session",
+    "Tally",
+    "User",
+    "VaultKey",
+]

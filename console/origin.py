@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_network
 from typing import NamedTuple
 
 from django.conf import settings
@@ -56,8 +55,3 @@ def client_address(request: HttpRequest) -> str | None:
     """The caller's IP address, as the database stores it; None on a Unix socket whose proxy names none."""
     peer, forwarded_for = (request.META.get(name, "") for name in ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR"))
     return caller_address(peer, forwarded_for, settings.TRUSTED_PROXIES) or None
-
-
-def network_of(address: str | None) -> str | None:
-    """What limits for each caller are counted by: whoever has one IPv6 address has the network."""
-    return str(ip_network(f"{address}/64", strict=False).network_address) if address and ":" in address else address

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from console.vault import parse_keys
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 MIN_SECRET_KEY = 32  # characters; `make run` makes 64
 HOSTNAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*", re.ASCII)
@@ -21,14 +23,6 @@ ESCAPES = "In the user name and password, write / as %2F, ? as %3F, # as %23, @ 
 MAIL_PORTS = {"smtp": 25, "smtp+tls": 587, "smtp+ssl": 465}
 MAIL_ALIASES = {"smtps": "smtp+tls"}
 MAIL_WITHOUT_SERVER = {"consolemail", "dummymail", "filemail", "memorymail"}
-
-
-@dataclass(frozen=True)
-class Database:
-    """A SQLite file, or libpq's parameters by name."""
-
-    sqlite_file: Path | None = None
-    postgres: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -74,10 +68,27 @@ def folder(text: str) -> Path:
     return path
 
 
+def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
+    return lambda text: parse(text) if text else None
+
+
+def file(text: str) -> Path:
+    """Relative to the project, not to the current folder. Neither the file nor its folder has to exist."""
+    path = (ROOT / text).resolve()
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder. Set the path of a file.")
+    folder(str(path.parent))
+    return path
+
+
 def secret_key(text: str) -> str:
-    if len(text) < MIN_SECRET_KEY or len(set(text)) < 5:
+    if len(text) < MIN_SECRET_KEY or len(set(text)) < 5 or not text.isprintable():
         raise ValueError(f"Set at least {MIN_SECRET_KEY} random characters.")
     return text
+
+
+def secret_keys(text: str) -> list[str]:
+    return [secret_key(one.strip()) for one in text.split(",")] if text else []
 
 
 def versioned_keys(most: int) -> Callable[[str], str]:
@@ -123,33 +134,6 @@ def is_host(text: str) -> bool:
         return bool(HOSTNAME.fullmatch(text))
 
 
-def database(text: str) -> Database:
-    scheme, separator, rest = text.partition(":///")
-    if scheme == "sqlite" and separator and rest and "?" not in rest and not rest.endswith(("/", ":memory:")):
-        return Database(sqlite_file=ROOT / unquote(rest))
-    if not text.startswith(("postgres://", "postgresql://")):
-        raise ValueError("Set postgres://user:password@host:port/name, or sqlite:////path/to/file.")
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-
-    remedy = f"Set postgres://user:password@host:port/name. {ESCAPES}"
-    try:
-        found = {name: str(value) for name, value in conninfo_to_dict(text).items()}
-    except psycopg.Error:  # its text may have parts of the password
-        raise ValueError(remedy) from None
-    name, host = found.get("dbname", ""), found.get("host", "")
-    if name.startswith("/") and not host:  # postgres:////folder/of/the/socket/name
-        found["host"], _, found["dbname"] = name.rpartition("/")
-    ports = [port for port in found.get("port", "").split(",") if port]
-    if not (name or "service" in found) or "@" in name + host or not all(map(is_port, ports)):
-        raise ValueError(remedy)
-    return Database(postgres=found)
-
-
-def is_port(text: str) -> bool:
-    return bool(re.fullmatch(r"[0-9]{1,5}", text, re.ASCII)) and 0 < int(text) < 2**16
-
-
 def mail(text: str) -> Mail:
     remedy = f"Set smtp+tls://user:password@host:587; smtp+ssl:// and smtp:// work too. {ESCAPES}"
     parts, port = split(text, remedy)
@@ -191,6 +175,14 @@ def public_keys_file(text: str) -> Path | None:
         raise ValueError(f"The file cannot be read ({error.strerror}). {remedy}") from None
     except ValueError:
         raise ValueError(f"The file has no ECDSA public keys on P-256. {remedy}") from None
+    return path
+
+
+def appended_file(text: str) -> Path | None:
+    """Relative to the project. The program that appends to it makes it."""
+    path = ROOT / text if text else None
+    if path and (path.is_dir() or not path.parent.is_dir()):
+        raise ValueError("Set a file in a folder that exists.")
     return path
 
 

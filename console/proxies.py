@@ -11,6 +11,7 @@ Network = IPv4Network | IPv6Network
 
 UNIX = "unix"  # every caller on a Unix socket
 MAPPED = IPv6Network("::ffff:0:0/96")  # RFC 4291, 2.5.5.2: how an IPv6 socket shows an IPv4 caller
+SUBSCRIBER, SITE = 64, 48  # prefix lengths of the smallest and the largest IPv6 network of a site (RFC 6177)
 LONGEST = 128  # characters, more than any form of an address has: keeps the cache small
 PORT = re.compile(r":[0-9]+$")
 
@@ -26,7 +27,7 @@ class TrustedProxies:
     def parse(cls, text: str) -> Self:
         """From addresses, networks and the word `unix`, separated by commas. Raises ValueError with what to set."""
         items = {item.strip() for item in text.split(",")} - {""}
-        return cls(tuple(network_of(item) for item in sorted(items - {UNIX})), UNIX in items)
+        return cls(tuple(parse_network(item) for item in sorted(items - {UNIX})), UNIX in items)
 
     @lru_cache(maxsize=1024)  # noqa: B019  (an installation has one)
     def trusts(self, peer: str) -> bool:
@@ -45,7 +46,7 @@ class TrustedProxies:
         return [*map(str, self.networks), *mapped]
 
 
-def network_of(item: str) -> Network:
+def parse_network(item: str) -> Network:
     try:
         network = ip_network(item)
     except ValueError:
@@ -93,3 +94,9 @@ def caller_address(peer: str, forwarded_for: str, trusted: TrustedProxies) -> st
     """
     claimed = forwarded_for.rpartition(",")[2] if trusted.trusts(peer) else ""
     return (canonical(claimed) if len(claimed) <= LONGEST else "") or canonical(peer)
+
+
+def network_of(address: str, prefix: int = SUBSCRIBER) -> str:
+    """What one subscriber has: an IPv4 address, or the /64 of an IPv6 address (RFC 6177), whose privacy addresses
+    (RFC 8981) change by the day. An address in canonical form; "" stays so."""
+    return str(ip_network(f"{address}/{prefix}", strict=False)) if ":" in address else address

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from console.logs import PROBES, request_id, scrubbed
@@ -28,6 +29,8 @@ class RequestMiddleware:
             response = self.get_response(request)
             response.headers["X-Request-Id"] = request_id.get()
             response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+            if settings.HTTPS:
+                response.headers["Reporting-Endpoints"] = f'csp="{settings.CONSOLE_URL}/csp-reports"'
             response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
             response.headers.setdefault("X-Frame-Options", "DENY")
             response.headers.setdefault("Cache-Control", "no-store")

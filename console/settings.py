@@ -1,18 +1,33 @@
 """Django's settings; what differs between installations comes from the environment (console.environment)."""
 
+import os
+from collections.abc import Collection
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import SimpleLazyObject
 
 from console import environment, logs
 from console.vault import Vault
 
-try:
-    ENVIRONMENT = environment.read()
-except environment.ConfigurationError as error:
-    raise ImproperlyConfigured(str(error)) from None
+
+def configured(needs: Collection[str] | None) -> environment.Environment:
+    try:
+        return environment.read(needs=needs)
+    except environment.ConfigurationError as error:
+        raise ImproperlyConfigured(str(error)) from None
+
+
+def vault() -> Vault:
+    found = configured({"VAULT_KEYS", "DIGEST_KEYS"})
+    return Vault(found.vault_keys, found.digest_keys)
+
+
+os.umask(0o077)  # whatever a program writes is for its user alone
+ENVIRONMENT = configured(None)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = ENVIRONMENT.data_dir  # everything written at run time lives there
@@ -20,7 +35,8 @@ SECRETS_FILE = ENVIRONMENT.secrets_file
 
 DEBUG = False
 SECRET_KEY = ENVIRONMENT.secret_key
-VAULT = Vault(ENVIRONMENT.vault_keys, ENVIRONMENT.digest_keys)
+SECRET_KEY_FALLBACKS = ENVIRONMENT.secret_key_fallbacks  # verify what an earlier SECRET_KEY has signed
+VAULT = cast(Vault, SimpleLazyObject(vault))  # `meter` and `housekeep` have no keys, and need none
 
 # The URL that people open. With https, the settings that need it are on.
 CONSOLE_URL = ENVIRONMENT.console_url
@@ -30,15 +46,14 @@ CSRF_TRUSTED_ORIGINS = [CONSOLE_URL]
 
 INSTALLED_APPS = [
     "console.apps.ConsoleAdminConfig",
+    "console.apps.ConsoleConfig",  # before Django's own, two of whose commands it replaces
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "django_otp",
-    "axes",
     "csp",
-    "console.apps.ConsoleConfig",
     "apikeys",
 ]
 
@@ -57,7 +72,6 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "console.access.AccessMiddleware",
-    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "console.urls"
@@ -110,7 +124,6 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "console.User"
 AUTHENTICATION_BACKENDS = [
-    "axes.backends.AxesStandaloneBackend",
     "console.security.PasswordBackend",
 ]
 AUTH_PASSWORD_VALIDATORS = [
@@ -123,28 +136,23 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "console.passwords.ContextValidator"},
 ]
 PASSWORD_RESET_TIMEOUT = 24 * 60 * 60  # an invitation's
+RECOVERY_DELAY = timedelta(hours=24)  # in which an owner with an email can cancel a recovery link (console.recovery)
 LOGIN_URL = "console:logon"
 LOGIN_REDIRECT_URL = "apikeys:list"
 LOGOUT_REDIRECT_URL = "console:logon"
 
-# Lockouts apply to a user name and an IP address together, so that a stranger elsewhere locks nobody out.
-AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_FAILURE_LIMIT = 10
-GUESSES_PER_ACCOUNT = 100  # in the same time, from all addresses that the user has never logged on from
-AXES_COOLOFF_TIME = 0.25  # hours
-AXES_RESET_ON_SUCCESS = True
-AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_LOCKOUT_CALLABLE = "console.pages.logon.locked_out"
-AXES_CLIENT_IP_CALLABLE = "console.origin.client_address"
-AXES_USERNAME_CALLABLE = "console.security.counted_name_of"
-AXES_ENABLE_ADMIN = False
-AXES_SENSITIVE_PARAMETERS = ["username", "next", "csrfmiddlewaretoken", "new_password", "otp_token"]
-AXES_SENSITIVE_PARAMETERS += ["current-password", "current-otp_token"]
-AXES_DISABLE_ACCESS_LOG = True
-AXES_VERBOSE = False
+# How many wrong passwords are checked in 15 minutes (console.security).
+GUESSES_PER_NAME_AND_NETWORK = 10
+GUESSES_PER_NETWORK = 20  # for any user names, from an IPv4 address or the /64 of an IPv6 address
+GUESSES_PER_SITE = 60  # for any user names, from the /48 of an IPv6 address
+GUESSES_PER_ACCOUNT = 100  # from all networks that the user has not logged on from lately
+GUESSES_PER_DEVICE = 10  # from a browser that the user has logged on with
+GUESSES_PER_SESSION = 10  # for one's own password, while logged on
+FAMILIAR = timedelta(days=90)  # how long a network or a browser counts as one that the user logs on from
 
 SESSION_ENGINE = "console.sessions.store"
 SESSION_COOKIE_AGE = 15 * 60  # idle; the cookie itself ends with the browser
+LOGON_SECONDS = 15 * 60  # from the password to the security code
 SESSION_SECONDS = 8 * 60 * 60  # from the log-on, however busy
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
@@ -173,6 +181,9 @@ CONTENT_SECURITY_POLICY = {
         "base-uri": [NONE],
         "require-trusted-types-for": ["'script'"],
         "trusted-types": [NONE],
+        "report-uri": ["/csp-reports"],
+        # Browsers send to the endpoint that console.requests names over HTTPS alone, and then ignore report-uri.
+        "report-to": ["csp"] if HTTPS else None,
     }
 }
 
@@ -189,7 +200,11 @@ EMAIL_TIMEOUT = 10  # to connect
 EMAIL_CONVERSATION_SECONDS = 30  # with the server, for one message
 DEFAULT_FROM_EMAIL = ENVIRONMENT.mail_from
 
+DELETED_KEYS_FILE = ENVIRONMENT.deleted_keys_file
 LEAK_REPORT_PUBLIC_KEYS = ENVIRONMENT.leak_report_public_keys
+
+LEDGER_HEADS_FILE = ENVIRONMENT.ledger_heads_file
+LEDGER_HEADS_KEY = ENVIRONMENT.ledger_heads_key
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = ENVIRONMENT.time_zone
@@ -197,6 +212,7 @@ USE_I18N = True
 LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_TZ = True
 
+FILE_UPLOAD_PERMISSIONS = 0o600  # of static files as they are collected
 STATIC_URL = "/static/"
 WHITENOISE_ALLOW_ALL_ORIGINS = False
 STATIC_ROOT = DATA_DIR / "static"

@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from django.conf import settings
 from django.db import Error, connection, transaction
 from django.utils import timezone
 
@@ -51,6 +52,13 @@ def removed(file: Path) -> str:
         if f"{file}{suffix} (deleted)" in open_files:
             return f"the database's file {file.name}{suffix} was removed while in use: restart every program"
     return ""
+
+
+def deletions_problem() -> str:
+    """Whether the file of deleted keys can be written. One that is not there yet is made by the first deletion."""
+    file: Path = settings.DELETED_KEYS_FILE
+    place = next(place for place in (file, *file.parents) if place.exists())
+    return "" if os.access(place, os.W_OK, effective_ids=True) else "the file of deleted keys is not writable"
 
 
 def unwritable(folder: Path) -> str:

@@ -12,9 +12,12 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+
+from console import environment, secret_files
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -24,6 +27,13 @@ GRACE_SECONDS = 3.0  # to answer what has been asked
 COUNT_SECONDS = 1.0  # to add the last calls to the database; the next start adds the rest
 STOP_SECONDS = 5  # by then, all have ended
 SEE_OUTPUT = "See its output above for the cause."
+# What each program is handed of environment.SECRETS.
+SECRETS = {
+    "Metering": {"DATABASE_URL"},
+    "Housekeeping": {"DATABASE_URL", "EMAIL_URL"},
+    "Gate": {"DATABASE_URL", "DIGEST_KEYS"},
+    "Console": {"DATABASE_URL", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "VAULT_KEYS", "DIGEST_KEYS"},
+}
 
 Server = subprocess.Popen[bytes]
 
@@ -36,6 +46,7 @@ class Supervisor:
     def __init__(self, line: socket.socket) -> None:
         self.line = line
         self.servers: dict[str, Server] = {}
+        self.given = environment.read(needs=None).given
 
     def run(self, port: int, gate_port: int) -> int:
         """Run, and return the exit status: 0 once the line is closed, 1 after a server that ended unexpectedly."""
@@ -57,7 +68,15 @@ class Supervisor:
 
     def start(self, name: str, *words: str) -> None:
         if not self.closed():
-            server = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdin=subprocess.DEVNULL, process_group=0)
+            with handed_over(name, self.given) as (variables, file):
+                server = subprocess.Popen(
+                    [sys.executable, *words],
+                    cwd=ROOT,
+                    env=variables,
+                    stdin=subprocess.DEVNULL,
+                    process_group=0,
+                    pass_fds=[file],
+                )
             self.servers[name] = server
             self.write(str(server.pid))
 
@@ -91,6 +110,22 @@ class Supervisor:
         metering = self.servers.pop("Metering", None)
         end([*self.servers.values()], GRACE_SECONDS)
         end([metering] if metering else [], COUNT_SECONDS)
+
+
+@contextmanager
+def handed_over(name: str, given: Mapping[str, str]) -> Iterator[tuple[dict[str, str], int]]:
+    """The environment of that program, which has no secret in it, and a file that has its secrets: in memory, and gone
+    with the program."""
+    secrets = {variable: given[variable] for variable in SECRETS[name] if variable in given}
+    if name == "Gate" and "GATE_DATABASE_URL" in given:
+        secrets["DATABASE_URL"] = given["GATE_DATABASE_URL"]
+    file = os.memfd_create("secrets.env")
+    try:
+        os.fchmod(file, 0o600)
+        os.write(file, secret_files.as_text(secrets).encode())
+        yield environment.without_secrets() | {"SECRETS_FILE": f"/proc/self/fd/{file}"}, file
+    finally:
+        os.close(file)
 
 
 def answers(port: int) -> bool:

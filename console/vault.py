@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 MAX_DIGEST_KEYS = 8  # each costs the gate a look-up
 NONCE_BYTES = 12  # NIST SP 800-38D: 96 random bits a message
+Fingerprints = dict[tuple[str, int], bytes]  # by the variable that sets a key, and its version
 
 
 class VaultError(Exception):
@@ -46,20 +47,54 @@ def parse_keys(name: str, text: str) -> dict[int, bytes]:
     return dict(sorted(keys.items(), reverse=True))
 
 
-class Vault:
-    """AES-256-GCM for what is shown again, HMAC-SHA-256 for what is only looked up."""
+def fingerprints(name: str, keys: dict[int, bytes]) -> Fingerprints:
+    """What tells in a database which keys it was written with."""
+    return {(name, version): hmac.digest(key, b"fingerprint", hashlib.sha256) for version, key in keys.items()}
+
+
+def check(recorded: Fingerprints, mine: Fingerprints) -> None:
+    """Raises VaultError where a key that a database was written with is missing or another one."""
+    for (name, version), fingerprint in sorted(recorded.items()):
+        found = mine.get((name, version))
+        if found != fingerprint:
+            problem = "is missing" if found is None else "differs from the one that this database was written with"
+            raise VaultError(
+                f"Version {version} of {name} {problem}. Without it, stored API keys can be neither decrypted nor "
+                "recognized. Restore the secrets.env, or the environment, that belongs to this database. "
+                "docs/operations.md explains how to retire keys."
+            )
+
+
+class Digests:
+    """HMAC-SHA-256, for what is only looked up. It is all that the gate has of a vault."""
+
+    def __init__(self, digest_keys: str) -> None:
+        keys = parse_keys("DIGEST_KEYS", digest_keys)
+        if len(keys) > MAX_DIGEST_KEYS:
+            raise ValueError(f"DIGEST_KEYS has more than {MAX_DIGEST_KEYS} keys: remove the newest.")
+        self.versions = [*keys]  # newest first, as `digests` answers them
+        self._keyed_hashes = [hmac.new(key, digestmod=hashlib.sha256) for key in keys.values()]
+        self.fingerprints = fingerprints("DIGEST_KEYS", keys)
+
+    def digests(self, purpose: str, secret: str) -> list[bytes]:
+        """The 32-byte digests to look `secret` up by, one for each digest key, the one to store first."""
+        message = f"{purpose}\0{secret}".encode()
+        digests = []
+        for keyed in self._keyed_hashes:  # which takes half the time of hmac.digest, at every call of the gate
+            digest = keyed.copy()
+            digest.update(message)
+            digests.append(digest.digest())
+        return digests
+
+
+class Vault(Digests):
+    """AES-256-GCM as well, for what is shown again."""
 
     def __init__(self, vault_keys: str, digest_keys: str) -> None:
-        vault, digests = parse_keys("VAULT_KEYS", vault_keys), parse_keys("DIGEST_KEYS", digest_keys)
-        if len(digests) > MAX_DIGEST_KEYS:
-            raise ValueError(f"DIGEST_KEYS has more than {MAX_DIGEST_KEYS} keys: remove the newest.")
-        self._keyed_hashes = [hmac.new(key, digestmod=hashlib.sha256) for key in digests.values()]
-        self._ciphers = {version: AESGCM(key) for version, key in vault.items()}
-        self.fingerprints = {
-            (name, version): hmac.digest(key, b"fingerprint", hashlib.sha256)
-            for name, keys in (("VAULT_KEYS", vault), ("DIGEST_KEYS", digests))
-            for version, key in keys.items()
-        }
+        keys = parse_keys("VAULT_KEYS", vault_keys)
+        super().__init__(digest_keys)
+        self._ciphers = {version: AESGCM(key) for version, key in keys.items()}
+        self.fingerprints |= fingerprints("VAULT_KEYS", keys)
 
     def seal(self, place: str, secret: bytes) -> bytes:
         """Version (2 bytes, big-endian), nonce (12), ciphertext and tag (16). `place` names its row and
@@ -80,13 +115,3 @@ class Vault:
             return self._ciphers[int.from_bytes(header)].decrypt(nonce, sealed, header + place.encode())
         except (InvalidTag, KeyError, ValueError) as error:
             raise VaultError(f"The stored secret of {place} cannot be opened.") from error
-
-    def digests(self, purpose: str, secret: str) -> list[bytes]:
-        """The 32-byte digests to look `secret` up by, one for each digest key, the one to store first."""
-        message = f"{purpose}\0{secret}".encode()
-        digests = []
-        for keyed in self._keyed_hashes:  # which takes half the time of hmac.digest, at every call of the gate
-            digest = keyed.copy()
-            digest.update(message)
-            digests.append(digest.digest())
-        return digests

@@ -4,6 +4,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
+from console.vault import VaultError, check
+
 
 class VaultKey(models.Model):
     """The fingerprint of a key that something in this database was sealed or digested with: a lost or wrong key shows
@@ -27,12 +29,8 @@ class VaultKey(models.Model):
     @classmethod
     def check_recorded(cls) -> None:
         """Raises ImproperlyConfigured where a recorded key is missing or differs."""
-        for key in cls.objects.order_by("name", "version"):
-            found = settings.VAULT.fingerprints.get((key.name, key.version))
-            if found != bytes(key.fingerprint):
-                problem = "is missing" if found is None else "differs from the one that this database was written with"
-                raise ImproperlyConfigured(
-                    f"Version {key.version} of {key.name} {problem}. Without it, stored API keys can be neither "
-                    "decrypted nor recognized. Restore the secrets.env, or the environment, that belongs to this "
-                    "database. docs/operations.md explains how to retire keys."
-                )
+        recorded = {(key.name, key.version): bytes(key.fingerprint) for key in cls.objects.all()}
+        try:
+            check(recorded, settings.VAULT.fingerprints)
+        except VaultError as error:
+            raise ImproperlyConfigured(str(error)) from error

@@ -18,6 +18,7 @@ from tests.support.servers import ROOT
 NEEDED = {  # the mark of tests that need a program, that program, and its package of Debian
     "browser": ("chromium", "chromium", "in a browser"),
     "gateway": ("nginx", "nginx-light", "behind nginx"),
+    "sandbox": ("systemd-analyze", "systemd", "of the sandboxes of deploy/systemd"),
     "slow_clients": ("slowhttptest", "slowhttptest", "with slow clients"),
 }
 ONCE = {"browser", "once"}  # prove the same on every database

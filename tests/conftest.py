@@ -3,17 +3,20 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 from django.db import connection
 from django.test import Client
 
 from apikeys.models import ApiKey
+from console import health
 from console.factors.models import RecoveryCodes
 from console.models import User
 from tests.support.gates import Gate
 from tests.support.servers import Server, running
+from tests.support.tampering import drop_triggers
 from tests.support.world import Enrolled, World, enrolled, verified_client
 
 if TYPE_CHECKING:
@@ -41,6 +44,26 @@ def django_db_modify_db_settings() -> None:
     """A database for each process that runs tests: many do at once."""
     names = connection.settings_dict["TEST"]
     names["NAME"] = f"{names['NAME'] or 'test_console'}_{os.getpid()}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_known_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What /readyz found in the test before is not what it finds in this one."""
+    monkeypatch.setattr(health, "readiness", health.Readiness())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def django_db_flush() -> Iterator[None]:
+    """Emptying the tables between tests takes the ledger's triggers away first; `post_migrate`, which follows, brings
+    them back."""
+    flush = connection.ops.execute_sql_flush
+
+    def flushed(*words: Any) -> None:
+        drop_triggers()
+        flush(*words)
+
+    with mock.patch.object(connection.ops, "execute_sql_flush", flushed):
+        yield
 
 
 @pytest.fixture

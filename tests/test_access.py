@@ -42,6 +42,17 @@ def test_the_unverified_are_led_to_the_second_step(owner: Enrolled, address: str
     assert response.headers["Location"].startswith("/login/verify/?")
 
 
+@pytest.mark.parametrize("address", [*CLOSED, *PASSWORD_ONLY, "/admin/", "/admin/console/user/"])
+@pytest.mark.parametrize("method", METHODS)
+def test_whose_password_was_printed_is_led_to_a_new_one(mine: Client, address: str, method: str) -> None:
+    User.objects.update(must_change_password=True, is_staff=True)
+    response = getattr(mine, method)(address)
+    if address == "/security/password/":
+        assert response.status_code != 302
+    else:
+        assert (response.status_code, response.headers["Location"]) == (302, "/security/password/")
+
+
 @pytest.mark.parametrize("address", KEY_PAGES)
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_a_ram_user_is_told_why_not(owner: Enrolled, ram_user: Enrolled, address: str, method: str) -> None:
@@ -90,7 +101,9 @@ def test_the_wrong_method_is_answered_in_the_consoles_clothes(mine: Client, meth
     assert "This page cannot be opened directly." in response.content.decode()
 
 
-@pytest.mark.parametrize("address", [address for address in addresses(KEY) if address != "/leaked-keys"])
+@pytest.mark.parametrize(
+    "address", [address for address in addresses(KEY) if address not in ("/leaked-keys", "/csp-reports")]
+)
 def test_nothing_is_posted_without_a_token(owner: Enrolled, address: str) -> None:
     browser = verified_client(owner, enforce_csrf_checks=True)
     before = Authenticator.objects.count(), ApiKey.objects.count(), User.objects.count()

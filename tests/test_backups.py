@@ -11,9 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support import tampering
 from tests.support.person import Person
 from tests.support.servers import ROOT, Server, database_address, running
 from tests.support.world import only_postgres
+
+DAMAGE = "UPDATE console_entry SET who = 'somebody else' WHERE number = 2"
 
 
 def manage(server: Server, *words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -67,21 +70,43 @@ def test_it_is_written_while_everything_runs_and_says_what_it_needs(backup: Back
     )
 
 
-def test_what_was_there_is_there_again(backup: Backup, other: Server) -> None:
+def verify(server: Server, secret: str) -> httpx.Response:
+    """What the gate answers."""
+    return httpx.get(f"http://127.0.0.1:{server.gate_port}/verify", headers={"dashvector-auth-token": secret})
+
+
+def test_what_was_there_is_there_again_but_for_what_is_deleted_since(backup: Backup, other: Server) -> None:
+    """Whoever makes the key's row active, and whichever backup is restored."""
     restored = manage(other, "restore", backup.file)
     assert restored.returncode == 0, restored.stderr
     assert restored.stdout.startswith("Restored: root accounts: 1, ")
+    missing = (
+        f"{other.folder / 'deleted-keys'} does not exist: keys that were deleted after the backup are active again."
+    )
+    assert missing in restored.stdout
     printed = other.start()
     try:
         assert "Password:" not in printed
         with Person(other.address) as owner:
             owner.recovery_codes = [*backup.recovery_codes]
             assert owner.log_on().key_ids() == [backup.key_id]
-        headers = {"dashvector-auth-token": backup.secret}
-        assert httpx.get(f"http://127.0.0.1:{other.gate_port}/verify", headers=headers).status_code == 200
+            assert verify(other, backup.secret).status_code == 200
+            assert owner.delete(backup.key_id).status_code == 200
+        assert verify(other, backup.secret).headers["x-api-key-status"] == "deleted"
+        other.execute("UPDATE apikeys_apikey SET deleted_at = NULL, sealed_secret = 'sealed'")
+        for _ in range(8):  # each worker
+            assert verify(other, backup.secret).headers["x-api-key-status"] == "deleted"
     finally:
         assert other.stop() == 0
-    assert manage(other, "verify_ledger").returncode == 0
+    with database_address() as empty:  # where the tests run on PostgreSQL, which wants one
+        other.environment |= empty
+        restored = manage(other, "restore", backup.file)
+        said = "Keys that were deleted after the backup, and are deleted again: 1."
+        assert (restored.returncode, restored.stdout.splitlines()[-1]) == (0, said), restored.stderr
+        assert other.execute("SELECT count(*) FROM apikeys_apikey WHERE deleted_at IS NULL") == [(0,)]
+        last = "SELECT kind, actor FROM console_entry ORDER BY number DESC LIMIT 1"
+        assert other.execute(last) == [("key.deleted", "system")]
+        assert manage(other, "verify_ledger").returncode == 0
 
 
 def test_none_is_restored_into_what_runs(backup: Backup) -> None:
@@ -138,7 +163,7 @@ class TestSqlite:
                 file.write(bytes(65536))
         with closing(sqlite3.connect(damaged, isolation_level=None)) as database:
             if damage == "the ledger":
-                database.execute("UPDATE console_entry SET who = 'somebody else' WHERE number = 2")
+                database.executescript(f"{';'.join(tampering.SQLITE)}; {DAMAGE}")
             elif damage == "a reference":
                 database.execute("UPDATE apikeys_apikey SET account_id = 4711")
         before = self.file(restored).read_bytes()
@@ -149,7 +174,8 @@ class TestSqlite:
         assert [*self.file(restored).parent.glob("console.sqlite3*")] == [self.file(restored)]
 
     def test_a_backup_of_damage_says_so(self, tmp_path: Path, restored: Server) -> None:
-        restored.execute("UPDATE console_entry SET who = 'somebody else' WHERE number = 2")
+        for statement in (*tampering.SQLITE, DAMAGE):
+            restored.execute(statement)
         made = manage(restored, "backup", tmp_path / "copy")
         assert made.returncode == 1
         assert f"{tmp_path / 'copy'} was written, but the database in it is not intact." in made.stderr
@@ -157,16 +183,16 @@ class TestSqlite:
 
     def test_one_of_an_earlier_version_is_migrated(self, tmp_path: Path, restored: Server) -> None:
         *_, before, last = sorted(
-            str(name) for (name,) in restored.execute("SELECT name FROM django_migrations WHERE app = 'axes'")
+            str(name) for (name,) in restored.execute("SELECT name FROM django_migrations WHERE app = 'apikeys'")
         )
-        assert manage(restored, "migrate", "axes", before).returncode == 0
+        assert manage(restored, "migrate", "apikeys", before).returncode == 0
         made = manage(restored, "backup", tmp_path / "old")
         assert (
             made.returncode == 1
             and "The database does not match this version: migrations are not applied." in made.stderr
         )
         assert manage(restored, "restore", tmp_path / "old").returncode == 0
-        assert (last,) in restored.execute("SELECT name FROM django_migrations WHERE app = 'axes'")
+        assert (last,) in restored.execute("SELECT name FROM django_migrations WHERE app = 'apikeys'")
 
     def test_none_while_another_process_uses_the_file(self, backup: Backup, restored: Server) -> None:
         with closing(sqlite3.connect(self.file(restored))) as other:

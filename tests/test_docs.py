@@ -22,6 +22,7 @@ SOURCES.remove(Path(__file__))
 FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+TEST = re.compile(r"\b((?:attacks/|browser/)?test_\w+)(?:::(\w+))?")  # test_file::test_function
 PART = re.compile(r"`([A-Za-z_.]+)`\s\(`([a-z_/]+\.py)`\)")  # `Class.method` (`the/file.py`)
 MODULE = re.compile(r"(?<![\w/.-])((?:apikeys|bench|console|docs|tests)(?:\.[a-z_]+)+)(?::([A-Za-z]\w*))?(?![\w/])")
 
@@ -69,9 +70,12 @@ def missing_parts(prose: str) -> Iterator[str]:
     for name, file in PART.findall(prose):
         if (ROOT / file).exists() and name not in defined(ROOT / file):
             yield f"{name} ({file})"
-    for name in re.findall(r"\b(?:attacks/)?test_\w+", prose):
-        if not (ROOT / "tests" / f"{name}.py").exists():
+    for name, function in TEST.findall(prose):
+        test = ROOT / "tests" / f"{name}.py"
+        if not test.exists():
             yield name
+        elif function and f"def {function}(" not in test.read_text():
+            yield f"{name}::{function}"
 
 
 def missing_commands(text: str) -> Iterator[str]:
@@ -112,6 +116,7 @@ def test_what_a_document_names_exists(document: Path) -> None:
         ("`gone`\n(`console/vault.py`)", "gone (console/vault.py)"),
         ("`Vault.gone` (`console/vault.py`)", "Vault.gone (console/vault.py)"),
         ("| checked by test_gone |", "test_gone"),
+        ("| checked by test_docs::test_gone |", "test_docs::test_gone"),
         ("`make gone`", "make gone"),
         ("```sh\nmake gone\n```", "make gone"),
         ("`manage.py gone`", "manage.py gone"),
@@ -134,6 +139,15 @@ def test_the_readme_has_every_package_and_why() -> None:
     table = (ROOT / "README.md").read_text().partition("## Packages")[2]
     rows = re.findall(r"^\| ([a-z0-9, -]+) \| \S", table, re.MULTILINE)
     assert {name for row in rows for name in row.split(", ")} - {"package"} == packages
+
+
+@pytest.mark.parametrize("gateway", ["Traefik", "Caddy", "Envoy"])
+def test_every_gateway_hides_the_key_from_the_service(gateway: str) -> None:
+    section = (ROOT / "docs" / "gateways.md").read_text().partition(f"\n## {gateway}\n")[2].partition("\n## ")[0]
+    hidden = "\n".join(
+        re.findall(r"^.*(?:customRequestHeaders|header_up -|headers_to_remove).*$", section, re.MULTILINE)
+    )
+    assert "dashvector-auth-token" in hidden and "authorization" in hidden.lower()
 
 
 def test_the_operators_have_every_code_of_the_ledger() -> None:

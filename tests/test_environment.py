@@ -1,5 +1,6 @@
 """The environment: what is declared, what is refused and with which words, and that nothing happens before."""
 
+import os
 import re
 import stat
 import subprocess
@@ -13,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from console.environment import VARIABLES, ConfigurationError, read
 from console.parsers import Mail
+from console.secret_files import exposed
 from console.vault import new_key
 from tests.support.servers import ROOT, Server, as_another_user
 
@@ -80,6 +82,8 @@ REFUSED = [
         "'proxy' is not an IP address or network. Set IP addresses",
     ),
     ("TRUSTED_PROXIES", "10.1.2.3/8", "", "'10.1.2.3/8' has host bits set. Set 10.0.0.0/8 for the whole network"),
+    ("DELETED_KEYS_FILE", "/dev", "", "/dev is a folder. Set the path of a file."),
+    ("DELETED_KEYS_FILE", "/dev/null/file", "", "/dev/null is not a folder. Set an existing folder"),
     ("LEAK_REPORT_PUBLIC_KEYS", "/nowhere", "", "The file cannot be read (No such file or directory). Set the path"),
     ("LEAK_REPORT_PUBLIC_KEYS", "/dev/null", "", "The file has no ECDSA public keys on P-256. Set the path"),
     ("LEAK_REPORT_PUBLIC_KEYS", "pyproject.toml", "", "The file has no ECDSA public keys on P-256. Set the path"),
@@ -89,6 +93,10 @@ REFUSED = [
     ("SECRET_KEY", "short", "SECRET_KEY=…", "Set at least 32 random characters."),
     ("SECRET_KEY", "s3cret" * 4 + "s" * 7, "SECRET_KEY=…", "Set at least 32 random characters."),
     ("SECRET_KEY", "ssss" * 16, "SECRET_KEY=…", "Set at least 32 random characters."),
+    ("SECRET_KEY", "s3cret\n" * 8, "SECRET_KEY=…", "Set at least 32 random characters."),
+    ("SECRET_KEY_FALLBACKS", f"{SECRETS['SECRET_KEY']},s3cret", "SECRET_KEY_FALLBACKS=…", "Set at least 32 random"),
+    ("GATE_DATABASE_URL", "mysql://user:s3cret@host/name", "GATE_DATABASE_URL=mysql://…", DATABASE),
+    ("SECRETS_FILE", "/nowhere", "", "There is no such file. Set the file with the secrets."),
     ("VAULT_KEYS", "s3cret", "VAULT_KEYS=…", KEYS),
     ("DIGEST_KEYS", "1:s3cret", "DIGEST_KEYS=…", KEYS),
     (
@@ -207,6 +215,24 @@ class TestTheDataFolder:
         folder = tmp_path / "100% mine? #1 $PORT"
         found = read(SECRETS | {"CONSOLE_DATA_DIR": str(folder)})
         assert found.sqlite_file == folder / "console.sqlite3" and found.metering_dir == folder / "metering"
+        assert found.deleted_keys_file == folder / "deleted-keys"
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_the_database_is_its_owners_alone(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"console.sqlite3{suffix}"
+    file.touch()
+    file.chmod(0o640)
+    for name in ("DATABASE_URL", "GATE_DATABASE_URL"):
+        (problem,) = problems(SECRETS | {name: f"sqlite:///{tmp_path}/console.sqlite3"})
+        assert problem.startswith(f"{file}: ") and f"chmod 600 {file}" in problem
+
+
+def test_no_password_is_in_the_environment_of_every_process() -> None:
+    given = SECRETS | {"PGPASSWORD": "s3cret"}
+    (problem,) = problems(given | {"DATABASE_URL": "postgres:///console"})
+    assert problem == "PGPASSWORD=…: Unset it, and put the password into DATABASE_URL or libpq's PGPASSFILE."
+    assert read(given)
 
 
 class TestSecretsFile:
@@ -228,6 +254,13 @@ class TestSecretsFile:
         ended = start(Server(file.parent, **self.environ(file)).environment)
         assert (ended.returncode, ended.stderr) == (1, f"{problem}\n")
         assert [*file.parent.iterdir()] == [file]
+
+    def test_one_of_roots_may_be_for_the_programs_group(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As systemd hands it over: an access control list shows as the group's right."""
+        shadow, passwd = Path("/etc/shadow"), Path("/etc/passwd")  # root's, with 0640 and 0644
+        for user, refused in ((65534, [passwd]), (0, [shadow, passwd])):
+            monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+            assert [file for file in (shadow, passwd) if exposed(file)] == refused
 
     def test_the_environment_wins(self, file: Path) -> None:
         with file.open("a") as out:
@@ -261,7 +294,7 @@ class TestSecretsFile:
         assert read(self.environ(file), new_secrets=SECRETS) == read(self.environ(file, **SECRETS))
 
     def test_no_error_or_representation_shows_one(self) -> None:
-        database, mail = "postgres://u:s3cret@host/name", "smtp://u:s3cret@host"
+        database, mail = "postgres://u:s3cret@localhost/name", "smtp://u:s3cret@host"
         found = read(SECRETS | {"DATABASE_URL": database, "EMAIL_URL": mail, "CONSOLE_ROOT_PASSWORD": "s3cret"})
         assert not re.search("|".join(map(re.escape, ["s3cret", *SECRETS.values()])), repr(found))
 
@@ -284,23 +317,56 @@ def test_the_url_is_what_browsers_send(given: str, url: str, host: str) -> None:
 @pytest.mark.parametrize(
     ("url", "parameters"),
     [
-        ("postgres://user:p%2Fw@host:5433/name", "user=user password=p/w host=host port=5433 dbname=name"),
+        ("postgres://user:p%2Fw@localhost:5433/name", "user=user password=p/w host=localhost port=5433 dbname=name"),
         ("postgresql:///name?host=/run/postgresql", "host=/run/postgresql dbname=name"),
         ("postgres://%2Frun%2Fpostgresql/name", "host=/run/postgresql dbname=name"),
         ("postgres:////run/postgresql/name", "host=/run/postgresql dbname=name"),
         ("postgres://a,b:5433/name?sslmode=verify-full", "host=a,b port=,5433 dbname=name sslmode=verify-full"),
-        ("postgres://?service=mine", "service=mine"),
+        ("postgres://?service=mine&sslmode=verify-full", "service=mine sslmode=verify-full"),
     ],
 )
 def test_postgresql_takes_what_libpq_takes(url: str, parameters: str) -> None:
     found = read(SECRETS | {"DATABASE_URL": url})
     assert found.sqlite_file is None
-    assert conninfo_to_dict(found.postgres_conninfo) == conninfo_to_dict(parameters)
+    assert conninfo_to_dict(found.database.conninfo) == conninfo_to_dict(parameters)
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "GATE_DATABASE_URL"])
+@pytest.mark.parametrize(
+    ("url", "libpqs", "refused"),
+    [
+        ("postgres://db.example.org/name", {}, True),
+        ("postgres://10.0.0.7/name?sslmode=require", {}, True),
+        ("postgres://10.0.0.7/name?sslmode=verify-ca", {}, True),
+        ("postgres://localhost,10.0.0.7/name", {}, True),
+        ("postgres://localhost/name?hostaddr=10.0.0.7", {}, True),
+        ("postgres://db.example.org/name?hostaddr=127.0.0.1", {}, True),
+        ("postgres:///name", {"PGHOST": "10.0.0.7"}, True),
+        ("postgres://db.example.org/name", {"PGSSLMODE": "verify-full"}, False),
+        ("postgres://?service=mine", {"PGHOST": "localhost", "PGSSLMODE": "verify-full"}, True),
+        ("postgres://db.example.org/name?sslmode=verify-full", {}, False),
+        ("postgres://[::1],127.0.0.2,localhost/name", {}, False),
+        ("postgres:///name", {}, False),
+        ("postgres:///name", {"PGHOST": "/run/postgresql"}, False),
+    ],
+)
+def test_another_machines_database_is_asked_over_tls_alone(
+    name: str, url: str, libpqs: dict[str, str], refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in libpqs.items():
+        monkeypatch.setenv(variable, value)
+    if not refused:
+        assert read(SECRETS | {name: url})
+        return
+    (problem,) = problems(SECRETS | {name: url})
+    assert problem.startswith(
+        f"{name}=postgres://…: The connection to a database on another machine must be verified. Add ?sslmode="
+    )
 
 
 def test_sqlite_takes_a_path(tmp_path: Path) -> None:
     found = read(SECRETS | {"DATABASE_URL": f"sqlite:///{tmp_path}/a%20b.sqlite3"})
-    assert found.sqlite_file == tmp_path / "a b.sqlite3" and found.postgres_conninfo == ""
+    assert found.sqlite_file == tmp_path / "a b.sqlite3" and found.database.conninfo == ""
     assert read(SECRETS | {"DATABASE_URL": "sqlite:///here.sqlite3"}).sqlite_file == ROOT / "here.sqlite3"
 
 

@@ -1,22 +1,29 @@
 """Enrolment, authenticator codes and recovery codes."""
 
+import contextlib
+import os
 import threading
+import uuid
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
 from django.conf import settings
 from django.db import connection, transaction
 from django.test import Client
+from pytest_django import Settings
 
+from apikeys.models import ApiKey
 from console.factors.authentication import authenticate
 from console.factors.models import Authenticator, RecoveryCodes
 from console.factors.refusals import CodeRefused, CodeThrottled
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
-from console.sessions.store import Session
+from console.outbox import Email
+from console.sessions.store import Session, stored_key
+from console.vault import Vault, new_key
 from tests.support import html
 from tests.support.person import PASSWORD, code
 from tests.support.world import Enrolled, enrolled, verified_client, whole
@@ -102,7 +109,7 @@ class TestEnrolment:
     def test_a_new_one_ends_the_other_sessions_of_its_user_and_is_written_down(
         self, owner: Enrolled, other: Enrolled
     ) -> None:
-        kept, *_, anothers = [verified_client(user).session.session_key for user in (owner, owner, other)]
+        kept, *_, anothers = [stored_key(verified_client(user).session) for user in (owner, owner, other)]
         new = Authenticator.pending(owner)
         with time_machine.travel(NOON, tick=False):
             new.confirm(replacing=True, session=kept)
@@ -227,6 +234,52 @@ class TestCodes:
             authenticate(owner, code(Authenticator.objects.get(user=owner).secret_text))
         assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900, 900]
 
+    def test_after_a_hundred_in_a_row_it_is_suspended_and_the_owner_is_told(self, owner: Enrolled) -> None:
+        User.objects.filter(pk=owner.pk).update(email="owner@example.org")
+        with time_machine.travel(NOON, tick=False) as clock:
+            for _ in range(100):
+                with pytest.raises(CodeRefused, match=whole(WRONG)):
+                    authenticate(owner, "000000")
+                clock.shift(900)
+            right = code(Authenticator.objects.get(user=owner).secret_text)
+            with pytest.raises(CodeRefused, match="Your authenticator is suspended"):
+                authenticate(owner, right)
+            authenticate(owner, right, verified=False)
+        assert Entry.objects.get(kind=Kind.FACTOR_SUSPENDED).params == {"user": "owner", "factor": "totp"}
+        (guessed, suspended) = Email.objects.order_by("pk").values_list("body", flat=True)
+        assert "entered 5 wrong security codes in a row for user owner" in guessed
+        assert "is suspended after 100 incorrect codes" in suspended
+        authenticate(owner, owner.spare_codes[0])
+        Authenticator.pending(owner).confirm(replacing=True)
+        authenticate(owner, code(Authenticator.objects.get(user=owner).secret_text))
+
+    def test_failures_at_the_log_on_keep_no_verified_owner_from_anything(self, owner: Enrolled, mine: Client) -> None:
+        """Somebody who knows the password tries codes; the owner, who is logged on, deletes a key meanwhile."""
+        key = ApiKey.objects.issue(owner, uuid.uuid4())[0]
+        thief = Client()
+        thief.post("/login/", {"username": "owner", "password": PASSWORD})
+        answers = [thief.post("/login/verify/", {"otp_token": "000000"}).status_code for _ in range(3)]
+        assert answers == [422, 429, 429]
+        right = code(Authenticator.objects.get(user=owner).secret_text)
+        assert mine.post(f"/api-keys/{key.pk}/delete/", {"otp_token": right}).status_code == 302
+
+    def test_when_it_was_last_used_is_when_a_code_was_right(self, owner: Enrolled, codes: Iterator[str]) -> None:
+        right = next(codes)
+        with time_machine.travel(NOON, tick=False) as clock:
+            for given in ("a" * 24, right, "b" * 24):
+                clock.shift(60)
+                with contextlib.suppress(CodeRefused):
+                    authenticate(owner, given)
+        found = RecoveryCodes.objects.get(user=owner)
+        assert found.last_used_at == NOON + timedelta(minutes=2)
+        assert found.throttling_failure_count == 1, "since then"
+
+    def test_guesses_do_not_slow_down_recovery_codes(self, owner: Enrolled, codes: Iterator[str]) -> None:
+        for _ in range(5):
+            with pytest.raises(CodeRefused, match=whole(NONE_OF_YOURS)):
+                authenticate(owner, "a" * 24)
+        authenticate(owner, next(codes))
+
     def test_a_throttled_authenticator_leaves_the_recovery_codes(self, owner: Enrolled, codes: Iterator[str]) -> None:
         with pytest.raises(CodeRefused):
             authenticate(owner, "000000")
@@ -255,6 +308,25 @@ class TestCodes:
         with pytest.raises(CodeRefused, match=whole(NONE_OF_YOURS)):
             authenticate(other, owner.spare_codes[0])
 
+    def test_codes_name_the_version_of_their_key(
+        self, owner: Enrolled, codes: Iterator[str], recovery: RecoveryCodes, settings: Settings
+    ) -> None:
+        """Those of an earlier release do not, and count as older."""
+        keys = settings.VAULT, Vault(new_key(), new_key(os.environ["DIGEST_KEYS"]))
+        assert {digest[:2] for digest in recovery.digests} == {"1:"} and not recovery.rests_on_older_keys()
+        settings.VAULT = keys[1]
+        assert recovery.rests_on_older_keys()
+        authenticate(owner, next(codes))
+        recovery.digests = [digest[2:] for digest in RecoveryCodes.objects.get(user=owner).digests]
+        recovery.save()
+        for vault in keys:
+            settings.VAULT = vault
+            assert recovery.rests_on_older_keys()
+            authenticate(owner, next(codes))
+        assert RecoveryCodes.objects.get(user=owner).left == 7
+        RecoveryCodes.issue(owner)
+        assert {digest[:2] for digest in RecoveryCodes.objects.get(user=owner).digests} == {"2:"}
+
     def test_an_unconfirmed_authenticator_verifies_nothing(self, db: None) -> None:
         user = User.objects.create_user("unconfirmed")
         pending = Authenticator.pending(user)
@@ -262,9 +334,9 @@ class TestCodes:
             authenticate(user, code(pending.secret_text))
         assert pending.uri.startswith("otpauth://totp/API%20Key%20Console%3Aunconfirmed?secret=")
 
-    def test_django_otp_asks_the_same_question(self, recovery: RecoveryCodes, codes: Iterator[str]) -> None:
-        assert recovery.verify_token(next(codes).replace("-", ""))
-        assert not recovery.verify_token("none of them")
+    def test_django_otps_own_way_opens_nothing(self, recovery: RecoveryCodes, codes: Iterator[str]) -> None:
+        """It knows no account's lock, and whose failures to count."""
+        assert not recovery.verify_token(next(codes).replace("-", ""))
 
 
 @pytest.mark.django_db(transaction=True)

@@ -46,6 +46,7 @@ def test_the_environment_is_its_configuration(tmp_path: Path, monkeypatch: pytes
     gate.close()
     found = gate.configuration
     assert (found.database, found.metering_dir) == (tmp_path / "console.sqlite3", tmp_path / "metering")
+    assert found.deleted_keys_file == tmp_path / "deleted-keys"
     assert (found.metering_seconds, found.max_connections) == (7.5, 12)
     assert found.trusted_proxies == TrustedProxies.parse("10.0.0.0/8,unix")
     assert found.digests("api-key", "secret") == Vault(*keys).digests("api-key", "secret")

@@ -53,6 +53,64 @@ def test_it_speaks_http(gate: Gate) -> None:
         assert slow.recv(12) == b"HTTP/1.1 200"
 
 
+ENDLESS = {
+    "URL": b"GET /",
+    "name of a header": b"GET /verify HTTP/1.1\r\n",
+    "header": b"GET /verify HTTP/1.1\r\nX: ",
+    "trailer": b"POST /verify HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: ",
+}
+CALLERS, MEGABYTE = 100, 1 << 20
+
+
+def memory(pids: list[int]) -> int:
+    """What these processes hold, in bytes."""
+    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids]
+    return sum(pages) * resource.getpagesize()
+
+
+@pytest.mark.parametrize("part", ENDLESS)
+def test_what_does_not_end_is_not_kept(gate: Gate, part: str) -> None:
+    before = memory(gate.workers())
+
+    def grown() -> bool:
+        return memory(gate.workers()) - before > CALLERS * MEGABYTE // 4
+
+    with contextlib.ExitStack() as held:
+        callers = []
+        for _ in range(CALLERS):
+            caller = held.enter_context(socket.create_connection(("127.0.0.1", gate.port), timeout=20))
+            callers.append(caller)
+            with contextlib.suppress(ConnectionError):  # cut off
+                caller.sendall(ENDLESS[part] + b"x" * MEGABYTE)
+        wait_for(lambda: grown() or not any(map(unanswered, callers)))
+        assert not grown()
+    assert gate.send(ENDLESS[part] + b"x" * 50_000).startswith(b"HTTP/1.1 431")
+
+
+def unanswered(caller: socket.socket) -> bool:
+    try:
+        caller.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        pass  # cut off
+    return False
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+        b"Content-Length: 3\r\nContent-Length: 4\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+    ],
+)
+def test_a_call_that_a_proxy_may_end_elsewhere_is_refused(gate: Gate, framing: bytes) -> None:
+    smuggled = b"0\r\n\r\nGET /verify HTTP/1.1\r\nHost: gate\r\n\r\n"
+    answers = gate.send(b"POST /verify HTTP/1.1\r\nHost: gate\r\n" + framing + b"\r\n" + smuggled)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"400"]
+
+
 NOT_FOUND = b"GET / HTTP/1.1\r\nHost: gate\r\n\r\n"
 
 

@@ -19,7 +19,7 @@ def gate_in_process(tmp_path: Path, transactional_db: None) -> Iterator[GateInPr
 
 def probe(gate: Gate | GateInProcess, path: bytes) -> tuple[int, bytes]:
     status, headers, body = gate.ask(path=path)
-    assert headers["content-type"] == "text/plain"
+    assert headers["content-type"] == "text/plain; charset=utf-8"
     return status, body
 
 

@@ -1,11 +1,14 @@
 """What the pages ask for has an index, on either database."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
+from apikeys.keys.deletions import Deletions
 from apikeys.models import ApiKey
 from apikeys.usage.sums import called_or_active
 from console.ledger.kinds import Kind
@@ -61,6 +64,13 @@ def test_the_lists_of_keys(owner: Enrolled, keys: list[ApiKey]) -> None:
     assert "active_keys_of_account" in plan(lambda: list(own.active()[:50]))
     assert "active_keys_of_account" in plan(lambda: own.quota(owner))
     assert "active_keys_of_account" in plan(lambda: list(own.last_deleted(20)))
+
+
+def test_what_was_deleted_lately(keys: list[ApiKey], tmp_path: Path, settings: Any) -> None:
+    settings.DELETED_KEYS_FILE = tmp_path / "deleted-keys"
+    deletions = Deletions()
+    deletions.since = timezone.now()
+    assert "keys_by_deletion" in plan(lambda: list(deletions.deleted()))
 
 
 def test_the_usage_page_looks_at_the_accounts_own_hours(owner: Enrolled, keys: list[ApiKey]) -> None:

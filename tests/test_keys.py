@@ -221,9 +221,9 @@ def test_a_key_deleted_in_another_window_says_so(mine: Client, key: ApiKey, acti
 def test_a_key_deleted_while_the_code_is_checked_says_so(
     mine: Client, key: ApiKey, action: str, codes: Iterator[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def meanwhile(user: Enrolled, code: str) -> object:
+    def meanwhile(user: Enrolled, code: str, verified: bool) -> object:
         ApiKey.objects.get(pk=key.pk).revoke()
-        return authenticate(user, code)
+        return authenticate(user, code, verified=verified)
 
     monkeypatch.setattr("console.pages.secured.authenticate", meanwhile)
     response = mine.post(f"/api-keys/{key.id}/{action}/", {"otp_token": next(codes)})

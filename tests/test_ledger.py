@@ -21,14 +21,16 @@ from pytest_django import Settings
 
 from apikeys.models import ApiKey
 from console.factors.models import Authenticator
+from console.ledger import triggers
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
-from console.operators import lift_lockout, reset_factors, set_active
+from console.operators import lift_lockout, set_active
 from tests.support import html
 from tests.support.actions import ACTIONS, create, delete, view
 from tests.support.person import PASSWORD, code
 from tests.support.servers import ROOT
+from tests.support.tampering import drop_triggers
 from tests.support.world import Enrolled, World, enrolled, only_postgres, verified_client
 
 pytestmark = pytest.mark.django_db
@@ -99,7 +101,7 @@ class TestWhatIsRecorded:
         assert list(found)[2:] == [
             (Kind.PASSWORD_REFUSED, "owner", ""),
             (Kind.CODE_REFUSED, "owner", "totp"),
-            (Kind.LOGGED_ON, "owner", "recovery-code"),
+            (Kind.LOGGED_ON_UNFAMILIAR, "owner", "recovery-code"),
         ]
 
     def test_a_lockout_once(self, owner: Enrolled) -> None:
@@ -136,11 +138,9 @@ class TestWhatIsRecorded:
         assert (entry.kind, entry.actor, entry.account.username) == (Kind.USER_CREATED, "command", "new")
 
     def test_what_changes_nothing_is_not(self, owner: Enrolled) -> None:
-        reset_factors(owner)
         before = Entry.objects.count()
         set_active(owner, True)
         lift_lockout(owner)
-        reset_factors(owner)
         assert Entry.objects.count() == before
 
     def test_a_damaged_authenticator(self, owner: Enrolled, mine: Client, codes: Iterator[str]) -> None:
@@ -176,13 +176,56 @@ class TestWhatIsRecorded:
 
 
 def damage(entry: Entry, **values: Any) -> None:
+    drop_triggers()
     Entry.objects.filter(pk=entry.pk).update(**values)
 
 
 def remove(entry: Entry) -> None:
     """As somebody with the database at hand would."""
+    drop_triggers()
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM console_entry WHERE id = %s", [entry.pk])
+
+
+COLUMNS = "account_id, number, format, at, kind, actor, address, factor, browser, key_id, key, params, detail, hash"
+TAKEN = f"INTO console_entry (id, {COLUMNS}, who) SELECT id, {COLUMNS}, '' FROM console_entry"
+CHANGES = {
+    "update": "UPDATE console_entry SET who = ''",
+    "update of one": "UPDATE console_entry SET who = '' WHERE number = 1",
+    "delete": "DELETE FROM console_entry",
+    "delete of one": "DELETE FROM console_entry WHERE number = 1",
+}
+CHANGES_OF_SQLITE = {
+    "replace by id": f"REPLACE {TAKEN}",
+    "replace by number": f"REPLACE INTO console_entry ({COLUMNS}, who) SELECT {COLUMNS}, '' FROM console_entry",
+    "upsert": f"INSERT {TAKEN} WHERE true ON CONFLICT (id) DO UPDATE SET who = excluded.who",
+}
+CHANGES_OF_POSTGRES = {
+    "truncate": "SET CONSTRAINTS ALL IMMEDIATE; TRUNCATE console_entry",
+    "upsert": CHANGES_OF_SQLITE["upsert"],
+    "merge": "MERGE INTO console_entry USING console_user ON true WHEN MATCHED THEN DELETE",
+}
+
+
+def test_the_database_refuses_to_change_it(world: World) -> None:
+    before = list(Entry.objects.values())
+    for change in (CHANGES | (CHANGES_OF_SQLITE if connection.vendor == "sqlite" else CHANGES_OF_POSTGRES)).values():
+        with connection.cursor() as cursor, pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
+            cursor.execute(change)
+        assert list(Entry.objects.values()) == before, change
+    assert create(world).status_code == 200 and Entry.objects.count() == len(before) + 1
+
+
+def test_what_refuses_it_waits_for_the_table(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is not migrated yet."""
+    drop_triggers()
+    with monkeypatch.context() as before:
+        before.setattr(connection.introspection, "table_names", lambda cursor: [])
+        triggers.install("default")
+    assert Entry.objects.update(browser="x")
+    triggers.install("default")
+    with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
+        Entry.objects.update(browser="y")
 
 
 class TestItsProof:

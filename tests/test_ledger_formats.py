@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.core.management.sql import emit_post_migrate_signal
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from console.factors.models import Authenticator
 from console.ledger.models import Entry
+from console.ledger.sentences import detail
 from console.models import User
 from tests.support import html
 from tests.support.servers import ROOT
@@ -80,13 +82,18 @@ def test_a_database_of_the_first_format_is_upgraded_in_place_and_verifies(capsys
             old.get_model("console", "Entry").objects.create(
                 account=account, number=number, at=at, hash=row_hash, **given
             )
+        old.get_model("console", "User").objects.create(username="idle", password="!")
         old.get_model("console", "Mail").objects.create(to="early@example.org", subject="waits", body="x")
     finally:
         MigrationExecutor(connection).migrate(executor.loader.graph.leaf_nodes())
+        emit_post_migrate_signal(verbosity=0, interactive=False, db=connection.alias)  # as `migrate` does
     owner = User.objects.get(username="early")
     new = enrolled("another", account=owner)
     call_command("verify_ledger", "--account=early")
     assert f"account early: {Entry.objects.filter(account=owner).count()} rows" in capsys.readouterr().out
+    call_command("verify_ledger")
+    assert "account idle: 1 rows" in capsys.readouterr().out
+    assert detail(Entry.objects.get(account__username="idle")) == "User idle, before this ledger began."
     formats = Entry.objects.filter(account=owner).order_by("number").values_list("format", flat=True)
     assert list(formats)[: len(FIRST_ROWS)] == [1] * len(FIRST_ROWS) and set(formats) == {1, 2}
     assert new.root == owner

@@ -63,6 +63,23 @@ def lookup(tmp_path: Path) -> Iterator[SqliteLookup]:
     assert lookup.connection is None
 
 
+def test_it_writes_to_no_database(lookup: SqliteLookup) -> None:
+    """Whoever has taken the gate cannot make a key active with its connection. What others write is seen meanwhile,
+    also where the gate has come first to a file with a write-ahead log."""
+    with sqlite3.connect(database(lookup.path, (KEY, "key"))) as file:
+        file.execute("PRAGMA journal_mode = WAL")
+    file.close()
+    assert find(lookup, "key") == active(KEY)
+    with sqlite3.connect(lookup.path) as file:
+        file.execute("UPDATE apikeys_apikey SET deleted_at = ?", [NOON_TEXT])
+    assert find(lookup, "key") == Found(KEY, 7, deleted=True, disabled=False, expires_at=None)
+    assert lookup.connection
+    lookup.connection.execute("PRAGMA query_only = 0")
+    with pytest.raises(sqlite3.OperationalError, match="attempt to write a readonly database"):
+        lookup.connection.execute("UPDATE apikeys_apikey SET deleted_at = NULL")
+    file.close()
+
+
 @pytest.mark.parametrize("count", range(1, MAX_DIGEST_KEYS + 1))
 def test_whichever_digest_is_the_stored_one(lookup: SqliteLookup, count: int) -> None:
     database(lookup.path, (KEY, "key"))

@@ -6,6 +6,8 @@ import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,16 @@ from console.models import User
 from console.outbox import Email
 from tests.support import html
 from tests.support.actions import ACTIONS, change_email, delete
-from tests.support.nginx import make_certificate
+from tests.support.certificates import Authority
 from tests.support.person import PASSWORD
 from tests.support.servers import ROOT, running
 from tests.support.world import Enrolled, World, verified_client
 
 pytestmark = pytest.mark.django_db
+
+
+def ago(**age: int) -> datetime:
+    return timezone.now() - timedelta(**age)
 
 
 class MailServer(socketserver.TCPServer):
@@ -81,6 +87,8 @@ def address(world: World) -> None:
         (Kind.KEY_VIEWED, "was viewed"),
         (Kind.KEY_DELETED, "was deleted"),
         (Kind.FACTOR_ADDED, "A factor was added to user owner: Authenticator app."),
+        (Kind.SHOW_ONCE_ON, "are shown once. No copy is kept that can be viewed again."),
+        (Kind.COPIES_DELETED, "can no longer be viewed.\nAPI keys: 1."),
         (Kind.PASSWORD_CHANGED, "The password of user owner was changed."),
         (Kind.RECOVERY_CODES_CREATED, "User owner has new recovery codes. The earlier codes no longer work."),
     ],
@@ -88,6 +96,7 @@ def address(world: World) -> None:
 def test_the_owner_is_told(kind: Kind, says: str, world: World) -> None:
     ACTIONS[kind](world)
     assert not mail.outbox
+    Email.objects.update(due_at=timezone.now())  # that of a second factor waits for others
     call_command("housekeep", "--once")
     told = [sent for sent in mail.outbox if says in sent.body]
     assert len(told) == 1 and told[0].to == ["owner@example.org"]
@@ -186,6 +195,60 @@ def test_one_that_the_server_does_not_take_waits_and_holds_up_no_other(
     assert server.taken == ["here@example.org"] and "The mail server rejected an email" in caplog.text
 
 
+class TestGivenUp:
+    @pytest.fixture(autouse=True)
+    def mail_server(self, settings: Settings) -> Iterator[None]:
+        with MailServer(("127.0.0.1", 0), MailSession) as server:
+            threading.Thread(target=server.serve_forever).start()
+            settings.EMAIL_BACKEND = "console.smtp.EmailBackend"
+            settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address[:2]
+            yield
+            server.shutdown()
+
+    def send(self, to: str, **age: int) -> None:
+        """One that was written so long ago, and is due."""
+        Email.objects.create(to=to, subject="API key viewed: owner", body="Text", created_at=ago(**age))
+        call_command("housekeep", "--once")
+
+    def test_one_that_the_server_does_not_take_for_days(self, caplog: pytest.LogCaptureFixture) -> None:
+        self.send("gone@example.org", days=4)
+        assert Email.objects.get().given_up_at is None and "which will be retried" in caplog.text
+        Email.objects.update(created_at=ago(days=5), due_at=ago(hours=1))
+        for _ in range(2):
+            call_command("housekeep", "--once")
+        email = Email.objects.get()
+        assert (email.attempts, email.body) == (2, "") and email.given_up_at
+        assert "550" in email.error and caplog.text.count("which was given up") == 1
+
+    def test_it_is_shown_to_the_owner_until_one_arrives(self, world: World) -> None:
+        def shown() -> bool:
+            return "could not be delivered to gone@example.org" in world.browser.get("/security/").content.decode()
+
+        User.objects.filter(pk=world.owner.pk).update(email="gone@example.org")
+        self.send("gone@example.org", days=5)
+        assert shown()
+        User.objects.filter(pk=world.owner.pk).update(email="here@example.org")
+        Email.objects.update(to="here@example.org")
+        self.send("here@example.org", days=0)
+        assert not shown() and not Email.objects.exists()
+
+    def test_it_is_shown_to_operators_without_what_it_says(self, world: World) -> None:
+        self.send("gone@example.org", days=5)
+        self.send("gone@example.org", days=0)
+        User.objects.filter(pk=world.owner.pk).update(is_staff=True)
+        page = world.browser.get("/admin/console/email/").content
+        assert len(html.select(page, "#result_list tbody tr")) == 2 and "550" in html.text(page, "#result_list")
+        assert "Text" not in html.text(page, "#result_list")
+        one = world.browser.get(f"/admin/console/email/{Email.objects.latest('pk').pk}/change/")
+        assert one.status_code == 200 and "Text" not in html.text(one.content, "#content")
+
+    def test_it_is_not_shown_forever(self) -> None:
+        self.send("gone@example.org", days=5)
+        Email.objects.update(given_up_at=ago(days=90))
+        call_command("housekeep", "--once")
+        assert not Email.objects.exists()
+
+
 class TlsSession(MailSession):
     context: ssl.SSLContext
 
@@ -209,8 +272,8 @@ class StartTlsSession(MailSession):
 def test_it_is_sent_over_tls(
     session: type[MailSession], scheme: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate = make_certificate(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    certificate = Authority(tmp_path).issue("mail", "127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
     TlsSession.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     TlsSession.context.load_cert_chain(certificate, certificate.with_suffix(".key"))
     settings.EMAIL_BACKEND = "console.smtp.EmailBackend"

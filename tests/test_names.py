@@ -77,7 +77,7 @@ class TestLogOn:
         browser = Client()
         assert browser.post("/login/", {"username": other, "password": PASSWORD}).status_code == 302
         assert browser.post("/login/verify/", {"otp_token": user.spare_codes[0]}).status_code == 302
-        assert Entry.objects.get(kind=Kind.LOGGED_ON).who == name
+        assert Entry.objects.get(kind=Kind.LOGGED_ON_UNFAMILIAR).who == name
 
     def test_guesses_in_any_case_are_counted_together(self, owner: Enrolled) -> None:
         names = ["owner", "Owner", "OWNER", "ownER", "oWner"] * 2

@@ -20,26 +20,24 @@ from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
 from console.operators import invite, set_active
+from console.rate_limits import Tally
 from tests.support import filling, html
 from tests.support.gates import Gate, new_key
 from tests.support.person import PASSWORD
-from tests.support.world import Enrolled, enrolled, verified_client
+from tests.support.world import Enrolled, Operator, verified_client
 
 pytestmark = pytest.mark.django_db
 USERS, KEYS = "/admin/console/user/", "/admin/apikeys/apikey/"
 
 
 @pytest.fixture
-def operator() -> Client:
-    return verified_client(enrolled("operator", is_staff=True))
+def operator() -> Operator:
+    return Operator()
 
 
-def act(operator: Client, action: str, *users: User, address: str = USERS) -> Any:
-    return operator.post(address, {"action": action, "_selected_action": [user.pk for user in users]}, follow=True)
-
-
-def add(operator: Client, **fields: object) -> Any:
-    return operator.post(f"{USERS}add/", {"username": "newcomer", "email": "new@example.org", "account": ""} | fields)
+def add(operator: Operator, **fields: object) -> Any:
+    data = {"username": "newcomer", "email": "new@example.org", "account": "", "otp_token": next(operator.codes)}
+    return operator.post(f"{USERS}add/", data | fields)
 
 
 def link_in(answer: Any) -> str:
@@ -47,7 +45,7 @@ def link_in(answer: Any) -> str:
 
 
 class TestInvitations:
-    def test_a_new_account_sets_its_own_password_once(self, operator: Client) -> None:
+    def test_a_new_account_sets_its_own_password_once(self, operator: Operator) -> None:
         link = link_in(add(operator))
         assert link not in operator.get(USERS).content.decode()
         browser = Client()
@@ -68,7 +66,7 @@ class TestInvitations:
         after = browser.post("/login/", {"username": "newcomer", "password": PASSWORD}, follow=True)
         assert "totp-secret" in after.content.decode()
 
-    def test_it_is_good_for_a_day(self, operator: Client) -> None:
+    def test_it_is_good_for_a_day(self, operator: Operator) -> None:
         link = link_in(add(operator))
         for hours, status in ((23.9, 200), (24.1, 410)):
             with time_machine.travel(datetime.now(UTC) + timedelta(hours=hours)):
@@ -76,15 +74,22 @@ class TestInvitations:
         assert Client().get(link[:-2] + "/").status_code == 410
         assert Client().get(link.replace("/invitation/", "/invitation/9")).status_code == 410
 
-    def test_another_only_where_there_is_no_password(self, operator: Client, owner: Enrolled) -> None:
+    def test_another_only_where_there_is_no_password(self, operator: Operator, owner: Enrolled) -> None:
         add(operator)
         user = User.objects.get(username="newcomer")
-        assert Client().get(link_in(act(operator, "invite_again", user, owner))).status_code == 200
+        assert Client().get(link_in(operator.act("invite_again", user, owner))).status_code == 200
         with pytest.raises(ValueError, match="owner already has a password"):
             invite(owner)
-        assert "which only they can change" in act(operator, "invite_again", owner).content.decode()
+        assert "which only they can change" in operator.act("invite_again", owner).content.decode()
 
-    def test_a_ram_user(self, operator: Client, owner: Enrolled, ram_user: Enrolled) -> None:
+    def test_another_ends_the_one_before(self, operator: Operator) -> None:
+        first = link_in(add(operator))
+        second = link_in(operator.act("invite_again", User.objects.get(username="newcomer")))
+        assert Client().get(first).status_code == 410
+        assert Client().post(first, {"new_password": PASSWORD}).status_code == 410
+        assert Client().get(second).status_code == 200
+
+    def test_a_ram_user(self, operator: Operator, owner: Enrolled, ram_user: Enrolled) -> None:
         assert add(operator, account=owner.pk).status_code == 200
         assert User.objects.get(username="newcomer").account == owner
         refused = add(operator, username="of-a-ram-user", account=ram_user.pk)
@@ -92,34 +97,35 @@ class TestInvitations:
 
 
 class TestHelp:
-    def test_a_lost_factor(self, operator: Client, owner: Enrolled, mine: Client) -> None:
-        User.objects.filter(pk=owner.pk).update(email="owner@example.org")
-        act(operator, "reset_factors", owner)
-        assert not Authenticator.objects.filter(user=owner).exists()
-        assert not RecoveryCodes.objects.filter(user=owner).exists()
-        assert mine.get("/api-keys/").status_code == 302
-        call_command("housekeep", "--once")
-        assert "All factors of user owner, reset by an operator." in mail.outbox[0].body
-        browser = Client()
-        after = browser.post("/login/", {"username": "owner", "password": PASSWORD}, follow=True)
-        assert "totp-secret" in after.content.decode()
-
-    def test_a_lockout(self, operator: Client, owner: Enrolled) -> None:
+    def test_a_lockout(self, operator: Operator, owner: Enrolled) -> None:
         browser = Client()
         for _ in range(11):
             browser.post("/login/", {"username": "owner", "password": "wrong"})
-        RecoveryCodes.objects.filter(user=owner).update(throttling_failure_count=9)
         assert browser.post("/login/", {"username": "owner", "password": PASSWORD}).status_code == 429
-        act(operator, "lift_lockout", owner)
+        operator.act("lift_lockout", owner)
         assert browser.post("/login/", {"username": "owner", "password": PASSWORD}).status_code == 302
-        assert RecoveryCodes.objects.get(user=owner).throttling_failure_count == 0
         assert Entry.objects.filter(kind=Kind.LOCKOUT_LIFTED, who="operator", account=owner).exists()
 
-    def test_an_accounts_limits(self, operator: Client, owner: Enrolled, mine: Client) -> None:
+    def test_lifting_a_lockout_lets_nobody_guess_codes(self, operator: Operator, owner: Enrolled, mine: Client) -> None:
+        """Not the operator either, who holds a session of the owner's account and lifts between guesses."""
+        key = ApiKey.objects.issue(owner, uuid.uuid4())[0]
+        answers = []
+        for _ in range(5):
+            operator.act("lift_lockout", owner)
+            answers.append(mine.post(f"/api-keys/{key.pk}/view/", {"otp_token": "000000"}).status_code)
+        assert answers == [422, 429, 429, 429, 429]
+
+    def test_nobody_lifts_their_own_lockout(self, operator: Operator) -> None:
+        Client().post("/login/", {"username": "operator", "password": "wrong"})
+        before = Tally.objects.count()
+        operator.act("lift_lockout", operator.user)
+        assert Tally.objects.count() == before > 0
+
+    def test_an_accounts_limits(self, operator: Operator, owner: Enrolled, mine: Client) -> None:
         address = f"{USERS}{owner.pk}/change/"
         data = {"email": "operator@example.org", "max_active_keys": "5", "max_keys_a_day": ""}
-        assert operator.post(address, data).status_code == 302
-        assert operator.post(address, data).status_code == 302
+        for code in (next(operator.codes), next(operator.codes)):
+            assert operator.post(address, data | {"otp_token": code}).status_code == 302
         statuses = [mine.post("/api-keys/create/", {"request_id": uuid.uuid4()}).status_code for _ in range(6)]
         assert statuses == [200] * 5 + [409]
         assert Entry.objects.get(kind=Kind.LIMITS_CHANGED).params == {"max_active_keys": 5, "max_keys_a_day": None}
@@ -127,34 +133,34 @@ class TestHelp:
 
     @pytest.mark.parametrize("address", [USERS, KEYS])
     @pytest.mark.parametrize("chosen", ["x", "9" * 30, "\0", "-1"])
-    def test_rows_that_are_none_are_no_fault_of_the_server(self, operator: Client, address: str, chosen: str) -> None:
+    def test_rows_that_are_none_are_no_fault_of_the_server(self, operator: Operator, address: str, chosen: str) -> None:
         action = "disable" if address == USERS else "delete_leaked"
         answer = operator.post(address, {"action": action, "_selected_action": chosen})
         assert answer.status_code in (302, 400)
 
-    def test_nothing_is_done_without_a_token(self, operator: Client, owner: Enrolled) -> None:
+    def test_nothing_is_done_without_a_token(self, operator: Operator, owner: Enrolled) -> None:
         forger = Client(enforce_csrf_checks=True)
         forger.cookies = operator.cookies
-        assert act(forger, "disable", owner).status_code == 403
+        data = {"action": "disable", "_selected_action": owner.pk, "otp_token": next(operator.codes)}
+        assert forger.post(USERS, data).status_code == 403
         assert User.objects.get(pk=owner.pk).is_active
 
-    def test_nobody_does_it_to_himself(self, operator: Client) -> None:
-        himself = User.objects.get(username="operator")
-        for action in ("disable", "reset_factors"):
-            assert "You cannot apply this action to yourself." in act(operator, action, himself).content.decode()
+    def test_nobody_does_it_to_himself(self, operator: Operator) -> None:
+        for action in ("disable", "reset_factors", "reset_password", "lift_lockout", "withdraw_role"):
+            assert "You cannot apply this action to yourself." in operator.act(action, operator.user).content.decode()
         assert operator.get(USERS).status_code == 200
 
 
 class TestManyRows:
     """Lists of 10,000 accounts and 100,000 keys."""
 
-    def test_pages_of_50(self, operator: Client, owner: Enrolled) -> None:
+    def test_pages_of_50(self, operator: Operator, owner: Enrolled) -> None:
         filling.users(60, account=owner)
         filling.keys(owner, 60)
         for path in (USERS, KEYS):
             assert len(html.select(operator.get(path).content, "#result_list tbody tr")) == 50
 
-    def test_a_key_is_found_by_its_hint_and_by_its_account(self, operator: Client, owner: Enrolled) -> None:
+    def test_a_key_is_found_by_its_hint_and_by_its_account(self, operator: Operator, owner: Enrolled) -> None:
         keys = filling.keys(owner, 10)
         filling.keys(User.objects.get(username="operator"), 10)
         hint = keys[3].hint
@@ -163,7 +169,13 @@ class TestManyRows:
             assert html.texts(page, "#result_list tbody th") == [hint], asked
         assert len(html.select(operator.get(KEYS, {"q": "own"}).content, "#result_list tbody tr")) == 10
 
-    def test_a_root_account_is_looked_up_not_listed(self, operator: Client, owner: Enrolled, ram_user: User) -> None:
+    @pytest.mark.parametrize("account", ["http://example.org", "9" * 30, "-1", "\u0662", "None"])
+    def test_what_is_no_account_is_told(self, operator: Operator, account: str) -> None:
+        answer = add(operator, account=account)
+        assert answer.status_code == 422 and not User.objects.filter(username="newcomer").exists()
+        assert "not one of the available choices" in html.text(answer.content, ".field-account .errorlist")
+
+    def test_a_root_account_is_looked_up_not_listed(self, operator: Operator, owner: Enrolled, ram_user: User) -> None:
         page = operator.get(f"{USERS}add/").content
         assert html.texts(page, "select[name=account] option") == [""]
         field = {"app_label": "console", "model_name": "user", "field_name": "account"}
@@ -171,7 +183,7 @@ class TestManyRows:
             answer = operator.get("/admin/autocomplete/", field | {"term": term}).json()
             assert [result["text"] for result in answer["results"]] == found
 
-    def test_at_most_100_at_once(self, operator: Client, owner: Enrolled) -> None:
+    def test_at_most_100_at_once(self, operator: Operator, owner: Enrolled) -> None:
         users = filling.users(101, account=owner)
         ids = [user.pk for user in users]
         across = {"action": "disable", "_selected_action": ids[:1], "select_across": "1"}
@@ -180,23 +192,23 @@ class TestManyRows:
             said = "You can select up to 100 items at a time. No items have been changed."
             assert html.texts(answer.content, ".messagelist li") == [said]
             assert not User.objects.filter(is_active=False).exists()
-        act(operator, "disable", *users[:100])
+        operator.act("disable", *users[:100])
         assert User.objects.filter(is_active=False).count() == 100
 
 
 class TestDisabling:
     def test_sessions_and_ram_users_stop_at_once(
-        self, operator: Client, owner: Enrolled, mine: Client, ram_user: Enrolled
+        self, operator: Operator, owner: Enrolled, mine: Client, ram_user: Enrolled
     ) -> None:
         member = verified_client(ram_user)
         assert member.get("/security/").status_code == 200
-        act(operator, "disable", owner)
+        operator.act("disable", owner)
         for browser in (mine, member):
             assert browser.get("/security/").status_code == 302
         for name in ("owner", "ram-user"):
             answer = Client().post("/login/", {"username": name, "password": PASSWORD})
             assert answer.status_code == 422 and "is incorrect" in answer.content.decode()
-        act(operator, "enable", owner)
+        operator.act("enable", owner)
         assert Client().post("/login/", {"username": "ram-user", "password": PASSWORD}).status_code == 302
         done = Entry.objects.filter(kind__in=(Kind.DISABLED, Kind.ENABLED)).order_by("number")
         assert list(done.values_list("account", "kind", "who", "params__user")) == [
@@ -223,19 +235,18 @@ def test_the_keys_of_a_disabled_account_stop_at_the_gate_at_once(tmp_path: Path)
 
 
 class TestLeakedKeys:
-    def test_an_operator_deletes_one(self, operator: Client, owner: Enrolled) -> None:
+    def test_an_operator_deletes_one(self, operator: Operator, owner: Enrolled) -> None:
         User.objects.filter(pk=owner.pk).update(email="owner@example.org")
         key = ApiKey.objects.issue(owner, uuid.uuid4())[0]
         for deleted in ("1 API key deleted.", "0 API keys deleted."):
-            data = {"action": "delete_leaked", "_selected_action": [key.pk]}
-            assert deleted in operator.post(KEYS, data, follow=True).content.decode()
+            assert deleted in operator.act("delete_leaked", key, address=KEYS).content.decode()
         assert Entry.objects.get(kind=Kind.KEY_LEAKED).who == "operator"
         call_command("housekeep", "--once")
-        assert "was reported as leaked and has been deleted" in mail.outbox[0].body
+        assert [sent for sent in mail.outbox if "was reported as leaked and has been deleted" in sent.body]
 
 
 class TestWhatTheyNeverSee:
-    def test_no_page_shows_a_secret_a_digest_or_a_factor(self, operator: Client, owner: Enrolled) -> None:
+    def test_no_page_shows_a_secret_a_digest_or_a_factor(self, operator: Operator, owner: Enrolled) -> None:
         key, secret = ApiKey.objects.issue(owner, uuid.uuid4())
         factor, recovery = Authenticator.objects.get(user=owner), RecoveryCodes.objects.get(user=owner)
         hidden = [
@@ -261,19 +272,20 @@ class TestWhatTheyNeverSee:
             assert answer.status_code == 200, address
             assert not [text for text in hidden if text in answer.content.decode()], address
 
-    def test_there_is_no_other_way_to_a_key_or_a_password(self, operator: Client, owner: Enrolled) -> None:
+    def test_there_is_no_other_way_to_a_key_or_a_password(self, operator: Operator, owner: Enrolled) -> None:
         key = ApiKey.objects.issue(owner, uuid.uuid4())[0]
         for address in (f"{KEYS}add/", f"{KEYS}{key.pk}/delete/", f"{USERS}{owner.pk}/delete/"):
             assert operator.get(address).status_code == 403, address
         assert operator.post(f"{KEYS}{key.pk}/change/", {"hint": "x"}).status_code == 403
-        operator.post(f"{USERS}{owner.pk}/change/", {"email": "", "is_staff": "on", "password": "x", "username": "x"})
+        data = {"email": "", "is_staff": "on", "password": "x", "username": "x", "otp_token": next(operator.codes)}
+        assert operator.post(f"{USERS}{owner.pk}/change/", data).status_code == 302
         assert not User.objects.get(username="owner").is_staff
         assert operator.get("/admin/password_change/").headers["Location"] == "/security/password/"
         assert operator.get(f"{USERS}?password__startswith=p").status_code == 400
 
-    def test_its_log_out_is_the_consoles(self, operator: Client) -> None:
+    def test_its_log_out_is_the_consoles(self, operator: Operator) -> None:
         answer = operator.post("/admin/logout/")
-        assert answer.headers["Location"] == "/login/" and "cookies" in answer.headers["Clear-Site-Data"]
+        assert answer.headers["Location"] == "/login/" and "storage" in answer.headers["Clear-Site-Data"]
         assert operator.get("/admin/").status_code == 302
 
     def test_others_are_kept_out(self, mine: Client) -> None:
@@ -288,7 +300,8 @@ class TestGuessingFromEverywhere:
         settings.GUESSES_PER_ACCOUNT = 3
         for n in range(3):
             Client(REMOTE_ADDR=f"192.0.2.{n}").post("/login/", {"username": written, "password": "wrong"})
-        assert Entry.objects.filter(account=owner, kind=Kind.PASSWORD_REFUSED).count() == 3
+        kinds = [*Entry.objects.filter(account=owner).values_list("kind", flat=True)][:3]
+        assert kinds == [Kind.LOCKED_OUT, Kind.PASSWORD_REFUSED, Kind.PASSWORD_REFUSED]
         data = {"username": written, "password": PASSWORD}
         assert Client(REMOTE_ADDR="192.0.2.99").post("/login/", data).status_code == 429
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from apikeys.models import ApiKey
-from console.proxies import Address, TrustedProxies, caller_address
+from console.proxies import Address, TrustedProxies, caller_address, network_of
 from tests.support.gates import TOKEN, Gate, new_key
 from tests.support.person import PASSWORD, wait_for
 from tests.support.servers import ROOT, Server
@@ -87,6 +87,20 @@ def test_a_trusted_proxy_names_the_caller(forwarded_for: str, address: str) -> N
 )
 def test_whose_word_is_taken(trusted: str, peer: str, believed: bool) -> None:
     assert (caller_address(peer, "203.0.113.9", TrustedProxies.parse(trusted)) == "203.0.113.9") is believed
+
+
+@pytest.mark.parametrize(
+    ("address", "prefix", "network"),
+    [
+        ("203.0.113.9", 64, "203.0.113.9"),
+        ("203.0.113.9", 48, "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", 64, "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:3:4:5:6", 48, "2001:db8:1::/48"),
+        ("", 64, ""),
+    ],
+)
+def test_a_network_is_what_one_subscriber_has(address: str, prefix: int, network: str) -> None:
+    assert network_of(address, prefix) == network
 
 
 def test_a_unix_socket_has_no_address_of_its_own() -> None:

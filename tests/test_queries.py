@@ -9,8 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from apikeys.models import ApiKey
-from console.factors.models import RecoveryCodes
-from console.operators import lift_lockout
+from console.factors.models import Authenticator, RecoveryCodes
 from tests.support import filling
 from tests.support.addresses import addresses
 from tests.support.world import Enrolled, enrolled, verified_client
@@ -34,10 +33,13 @@ SEARCHES = [
 OPERATORS = [
     "/admin/",
     "/admin/console/user/",
+    "/admin/console/email/",
     "/admin/console/user/?q=own&p=2",
     "/admin/console/user/add/",
     "/admin/autocomplete/?app_label=console&model_name=user&field_name=account&term=own",
     "/admin/console/user/{owner}/change/",
+    "/admin/console/operatorrequest/",
+    "/admin/console/installationentry/",
     "/admin/apikeys/apikey/",
     "/admin/apikeys/apikey/?q=own&p=2",
     "/admin/apikeys/apikey/?q={hint}",
@@ -78,7 +80,7 @@ def check(owner: Enrolled, browser: Client, paths: list[str], most: int) -> None
 
 
 def test_the_pages_take_as_many_queries_for_1000_rows_as_for_one(owner: Enrolled, mine: Client) -> None:
-    pages = [path.replace(str(KEY), "{key}") for path in addresses(KEY) if path != "/logout/"]
+    pages = [path.replace(str(KEY), "{key}") for path in addresses(KEY) if path not in ("/logout/", "/readyz")]
     check(owner, mine, pages + SEARCHES, MOST)
 
 
@@ -88,11 +90,12 @@ def test_so_do_the_dialogs_that_a_code_opens(owner: Enrolled, mine: Client) -> N
         view, delete = f"/api-keys/{key.pk}/view/", f"/api-keys/{key.pk}/delete/"
         found = []
         for path, code in ((view, "000000"), (delete, "000000"), (delete, RecoveryCodes.issue(owner)[0])):
-            lift_lockout(owner)  # or the second wrong code is not looked at
+            Authenticator.objects.update(throttling_failure_count=0)  # or the second wrong code is not looked at
             found.append(statements(mine, path, otp_token=code))
         return [*map(len, found), len(statements(mine, "/api-keys/"))]
 
-    few = counts()
+    for _first_opens_a_budget in range(2):
+        few = counts()
     fill(owner, 1000)
     assert counts() == few
 

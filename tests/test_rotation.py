@@ -9,11 +9,13 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
+from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -22,10 +24,11 @@ from apikeys.management.commands import rotate_vault
 from apikeys.models import ApiKey
 from console import gunicorn_conf
 from console.factors.authentication import authenticate
-from console.factors.models import Authenticator
+from console.factors.models import Authenticator, RecoveryCodes
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User, VaultKey
+from console.operators import invite
 from console.vault import Vault, new_key
 from tests.support.gates import Callers, Gate, database_url
 from tests.support.person import wait_for
@@ -53,6 +56,7 @@ def many_keys(account: User, count: int) -> list[tuple[ApiKey, str]]:
         secret = keyformat.new_secret()
         key = ApiKey(account=account, request_id=uuid.uuid4(), hint=keyformat.hint(secret), created_at=timezone.now())
         key.digest = django_settings.VAULT.digests("api-key", secret)[0]
+        key.digest_version = django_settings.VAULT.versions[0]
         key.sealed_secret = django_settings.VAULT.seal(key.place, secret.encode())
         made.append((key, secret))
     ApiKey.objects.bulk_create(key for key, _ in made)
@@ -180,6 +184,50 @@ class TestRotation:
 
 
 @pytest.mark.django_db
+class TestRetiringDigestKeys:
+    @pytest.fixture
+    def newest(self, both: dict[str, str]) -> dict[str, str]:
+        """The new version of both keys alone."""
+        return {name: keys.split(",")[1] for name, keys in both.items()}
+
+    def test_it_waits_for_codes_and_keys_that_rest_on_older_ones(
+        self,
+        both: dict[str, str],
+        newest: dict[str, str],
+        settings: Settings,
+        owner: Enrolled,
+        other: Enrolled,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        (key, secret), (deleted, unknown) = many_keys(owner, 2)
+        ((kept, _),) = many_keys(other, 1)
+        deleted.revoke()
+        VaultKey.check_all()
+        RecoveryCodes.objects.filter(user=other).update(digests=[])  # has used all of them
+        use(settings, both)
+        newer, _ = ApiKey.objects.issue(other, uuid.uuid4())
+        ApiKey.objects.filter(pk=kept.pk).delete_copies()
+        with pytest.raises(CommandError, match="1 accounts have API keys that are shown once and rest .*: other. Have"):
+            call_command("rotate_vault", "--retire")
+        kept.revoke()
+        with pytest.raises(CommandError, match="1 users have recovery codes that rest on older .*: owner. Have them"):
+            call_command("rotate_vault", "--retire")
+        with pytest.raises(ImproperlyConfigured, match="Version 1 of DIGEST_KEYS is missing"):
+            use(settings, newest)
+            VaultKey.check_all()
+        use(settings, both)
+        codes = RecoveryCodes.issue(owner)
+        ApiKey.objects.filter(pk=newer.pk).delete_copies()
+        call_command("rotate_vault", "--retire")
+        assert "Older versions of DIGEST_KEYS can be removed now" in capsys.readouterr().out
+        vault = use(settings, newest)
+        VaultKey.check_all()
+        assert authenticate(owner, codes[0]).name == "Recovery codes" and key.reveal() == secret
+        assert ApiKey.objects.get(digest__in=vault.digests("api-key", secret)) == key
+        assert not ApiKey.objects.filter(digest__in=vault.digests("api-key", unknown)).exists()
+
+
+@pytest.mark.django_db
 class TestKeysAtTheStart:
     def test_a_wrong_key_is_told(self, settings: Settings) -> None:
         VaultKey.check_all()
@@ -194,6 +242,22 @@ class TestKeysAtTheStart:
         use(settings, {"VAULT_KEYS": new_key(), "DIGEST_KEYS": OLD[1]})
         with pytest.raises(SystemExit, match="differs from the one that this database was written with"):
             gunicorn_conf.on_starting(None)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_nor_does_the_gate_with_a_wrong_digest_key(self, tmp_path: Path) -> None:
+        VaultKey.check_all()
+        own = {"DIGEST_KEYS": new_key(), "DATABASE_URL": database_url(), "CONSOLE_DATA_DIR": str(tmp_path)}
+        command = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "-c",
+            "python:apikeys.gate.gunicorn_conf",
+            "apikeys.gate.main:gate",
+        ]
+        ended = subprocess.run(command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, timeout=60)
+        assert ended.returncode == 1
+        assert "Version 1 of DIGEST_KEYS differs from the one that this database was written with" in ended.stderr
 
     def test_a_lost_key_is_told(self, settings: Settings, both: dict[str, str]) -> None:
         VaultKey.check_all()
@@ -231,8 +295,34 @@ class TestAddingAVersion:
         assert added.startswith(f"# kept by hand\n\nVAULT_KEYS={OLD[0]},2:") and f"\nDIGEST_KEYS={keys}\n" in added
         assert "DIGEST_KEYS is unchanged: it has 8 versions" in capsys.readouterr().out
 
+    def test_not_where_it_cannot_be_written(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As the files that systemd hands over."""
+        (tmp := file.with_name("secrets.env.new")).mkdir()
+        before = file.read_text()
+        with pytest.raises(CommandError, match="cannot be written .* Add a version where it comes from"):
+            call_command("rotate_vault", "--add")
+        assert file.read_text() == before and tmp.is_dir()
+
     def test_not_where_the_environment_sets_them(self, file: Path) -> None:
         file.write_text("SECRET_KEY=x\n")
         with pytest.raises(CommandError, match="VAULT_KEYS does not come from"):
             call_command("rotate_vault", "--add")
         assert file.read_text() == "SECRET_KEY=x\n"
+
+
+@pytest.mark.django_db
+def test_a_new_secret_key_ends_what_the_earlier_one_has_signed_unless_it_is_kept(
+    settings: Settings, mine: Client, other: Enrolled
+) -> None:
+    """Sessions, and links that set a password."""
+    User.objects.filter(pk=other.pk).update(password="!")
+    link = urlsplit(invite(User.objects.get(pk=other.pk))).path
+    earlier, settings.SECRET_KEY = settings.SECRET_KEY, "another text of more than 32 random characters"
+    settings.SECRET_KEY_FALLBACKS = [earlier]
+    assert mine.get("/api-keys/").status_code == mine.get("/api-keys/").status_code == 200
+    assert Client().get(link).status_code == 200
+    settings.SECRET_KEY_FALLBACKS = []
+    assert mine.get("/api-keys/").status_code == 200, "it was signed anew meanwhile"
+    assert Client().get(link).status_code == 410
+    settings.SECRET_KEY = earlier
+    assert mine.get("/api-keys/").status_code == 302

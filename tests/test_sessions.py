@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 import time_machine
-from axes.models import AccessAttempt
 from django.contrib.auth.password_validation import password_validators_help_texts
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
 from pytest_django import Settings
 
@@ -14,7 +14,9 @@ from console.factors.models import Authenticator
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
-from console.sessions.store import Session
+from console.operators import invite, lift_lockout
+from console.rate_limits import Tally
+from console.sessions.store import Session, digest_of, stored_key
 from tests.support import filling, html
 from tests.support.person import PASSWORD, code
 from tests.support.world import Enrolled, verified_client
@@ -62,8 +64,13 @@ class TestTheirEnd:
         stolen.cookies["sessionid"] = browser.cookies["sessionid"].value
         assert logged_on(stolen)
         answer = browser.post("/logout/")
-        assert answer.headers["Clear-Site-Data"] == '"cache", "cookies", "storage"'
+        assert answer.headers["Clear-Site-Data"] == '"cache", "storage"'
+        assert not answer.cookies["sessionid"].value and not answer.cookies["csrftoken"].value
         assert not logged_on(stolen) and not Session.objects.exists()
+
+    def test_a_log_out_twice_is_one(self) -> None:
+        answer = Client().post("/logout/")
+        assert answer.status_code == 302 and not Session.objects.exists()
 
     def test_each_step_of_the_log_on_has_a_session_key_of_its_own(self, codes: Iterator[str]) -> None:
         browser, seen = Client(), []
@@ -72,7 +79,30 @@ class TestTheirEnd:
         seen.append(browser.cookies["sessionid"].value)
         browser.post("/login/verify/", {"otp_token": next(codes)})
         seen.append(browser.cookies["sessionid"].value)
-        assert len(set(seen)) == 2 and [*Session.objects.values_list("session_key", flat=True)] == seen[1:]
+        assert len(set(seen)) == 2 and [*Session.objects.values_list("session_key", flat=True)] == [digest_of(seen[1])]
+
+
+def test_a_copied_database_logs_nobody_on(codes: Iterator[str]) -> None:
+    """Whatever of a session's row is sent as its cookie."""
+    browser = log_on(codes)
+    row = Session.objects.values().get()
+    for value in (row["session_key"], row["session_key"][:32], row["session_data"]):
+        thief = Client()
+        thief.cookies["sessionid"] = value
+        assert not logged_on(thief)
+    assert logged_on(browser)
+
+
+def test_no_row_of_any_table_has_what_opens_something(codes: Iterator[str], owner: Enrolled) -> None:
+    browser = log_on(codes)
+    link = invite(User.objects.create(username="newcomer", password="!"))
+    bearers = [browser.cookies["sessionid"].value, link.rstrip("/").rpartition("/")[2], *codes, PASSWORD]
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f'SELECT * FROM "{table}"')
+            for row in cursor.fetchall():
+                text = " ".join(str(bytes(cell) if isinstance(cell, memoryview) else cell) for cell in row)
+                assert not [bearer for bearer in bearers if bearer in text or bearer.replace("-", "") in text], table
 
 
 class TestTheirPage:
@@ -82,12 +112,11 @@ class TestTheirPage:
         page = browser.get("/security/sessions/").content.decode()
         for shown in ("Firefox", "192.0.2.1", "Chromium", "2001:db8::1", "This session"):
             assert shown in page
-        keys = Session.objects.values_list("session_key", flat=True)
-        assert not any(key in page for key in keys)
+        assert browser.cookies["sessionid"].value not in page
 
     def test_a_chosen_one_ends(self, codes: Iterator[str]) -> None:
         mine, other, third = (log_on(codes) for _ in range(3))
-        name = Session.objects.get(session_key=other.session.session_key).name
+        name = Session.objects.get(session_key=stored_key(other.session)).name
         assert mine.post("/security/sessions/", {"session": name, "otp_token": "000000"}).status_code == 422
         nothing = mine.post("/security/sessions/", {"otp_token": next(codes)})
         assert nothing.status_code == 422 and "Select the sessions to end." in nothing.content.decode()
@@ -104,7 +133,7 @@ class TestTheirPage:
         assert [len(page) for page in shown] == [50, 50, 1, 1]
         assert all("This session" in html.text(page, "#sessions") for page in pages)
         assert [link["href"] for link in html.select(pages[1], ".pages a")] == ["?page=1", "?page=3"]
-        name = Session.objects.get(session_key=old.session.session_key).name
+        name = Session.objects.get(session_key=stored_key(old.session)).name
         assert name in shown[0]
         data = {"session": [name, *shown[2]], "otp_token": next(codes)}
         assert mine.post("/security/sessions/?page=3", data).status_code == 302
@@ -179,19 +208,45 @@ class TestPasswords:
         assert browser.post("/security/password/", data).status_code == 429
         assert User.objects.get(pk=owner.pk).check_password(PASSWORD)
 
-    def test_guessing_it_from_many_addresses_is_limited_too(
+    def test_strangers_at_the_log_on_keep_no_verified_owner_from_changing_it(
         self, codes: Iterator[str], owner: Enrolled, settings: Settings
     ) -> None:
-        settings.GUESSES_PER_ACCOUNT = 3
+        """From the owner's own IP address, and from many others."""
+        settings.GUESSES_PER_ACCOUNT = 20
         browser = log_on(codes)
+        for address in ("127.0.0.1", *(f"192.0.2.{n}" for n in range(20))):
+            for _ in range(11 if address == "127.0.0.1" else 1):
+                Client(REMOTE_ADDR=address).post("/login/", {"username": "owner", "password": "wrong"})
+        assert Client().post("/login/", {"username": "owner", "password": PASSWORD}).status_code == 429
+        for name in ("owner VERIFIED", "owner verified"):
+            for _ in range(11):
+                Client().post("/login/", {"username": name, "password": "wrong"})
+        data = {"password": PASSWORD, "new_password": "a quite different sentence", "otp_token": next(codes)}
+        assert browser.post("/security/password/", data).status_code == 302
+
+    def test_an_operator_lifts_both_locks(self, codes: Iterator[str], owner: Enrolled) -> None:
+        browser = log_on(codes)
+        data = {"password": "wrong", "new_password": "a quite different sentence", "otp_token": "000000"}
+        for _ in range(11):
+            answer = browser.post("/security/password/", data)
+        assert "Too many incorrect passwords" in answer.content.decode()
+        lift_lockout(owner)
+        right = data | {"password": PASSWORD, "otp_token": next(codes)}
+        assert browser.post("/security/password/", right).status_code == 302
+
+    def test_guessing_it_in_a_session_is_limited_for_that_one_alone(
+        self, codes: Iterator[str], settings: Settings
+    ) -> None:
+        settings.GUESSES_PER_SESSION = 3
+        thief, owner = log_on(codes), log_on(codes)
         data = {"password": "wrong", "otp_token": next(codes)}
-        for n in range(3):
-            answer = browser.post("/security/recovery-codes/", data, REMOTE_ADDR=f"192.0.2.{n}")
-            assert "The password is incorrect." in answer.content.decode()
+        answers = [thief.post("/security/recovery-codes/", data, REMOTE_ADDR=f"192.0.2.{n}") for n in range(4)]
+        assert [answer.status_code for answer in answers] == [422, 422, 429, 429]
         good = data | {"password": PASSWORD}
-        answer = browser.post("/security/recovery-codes/", good, REMOTE_ADDR="192.0.2.9")
-        assert answer.status_code == 422 and "Try again in 15 minutes." in answer.content.decode()
-        assert browser.post("/security/recovery-codes/", good).status_code == 200, "from where the owner logged on"
+        answer = thief.post("/security/recovery-codes/", good, REMOTE_ADDR="192.0.2.9")
+        assert answer.status_code == 429 and "Try again in 15 minutes." in answer.content.decode()
+        assert owner.post("/security/recovery-codes/", good).status_code == 200
+        assert Client().post("/login/", {"username": "owner", "password": PASSWORD}).status_code == 302
 
     def test_what_was_refused_is_in_ones_own_ledger_and_nowhere_readable(
         self, codes: Iterator[str], owner: Enrolled, other: Enrolled
@@ -203,8 +258,8 @@ class TestPasswords:
         assert not Entry.objects.filter(account=other, kind__in=[Kind.PASSWORD_REFUSED, Kind.LOCKED_OUT]).exists()
         kinds = list(Entry.objects.filter(account=owner).values_list("kind", flat=True))
         assert (kinds.count(Kind.PASSWORD_REFUSED), kinds.count(Kind.LOCKED_OUT)) == (9, 1)
-        kept = "".join(AccessAttempt.objects.values_list("post_data", flat=True))
-        assert kept and data["otp_token"] not in kept and "x" * 20 not in kept and "wrong" not in kept
+        kept = str([*Tally.objects.values(), *Entry.objects.values()])
+        assert Tally.objects.exists() and data["otp_token"] not in kept and "x" * 20 not in kept and "wrong" not in kept
 
     def test_the_rules_are_told(self) -> None:
         rules = " ".join(password_validators_help_texts())

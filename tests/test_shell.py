@@ -53,6 +53,18 @@ def test_every_answer_has_the_headers(address: str, browser: httpx.Client) -> No
         assert all(part in cookie for part in ("; Secure", "; HttpOnly", "; SameSite=Lax", "; Path=/")), cookie
 
 
+def test_violations_are_reported_over_tls(browser: httpx.Client, server: Server) -> None:
+    answer = browser.get("/login/")
+    assert "report-uri /csp-reports" in answer.headers["content-security-policy"]
+    assert "report-to csp" in answer.headers["content-security-policy"]
+    assert answer.headers["reporting-endpoints"] == 'csp="https://keys.example.org/csp-reports"'
+    without = httpx.get(f"{server.address}/login/")
+    assert "report-uri" in without.headers["content-security-policy"], "browsers know no other way without TLS"
+    assert (
+        "report-to" not in without.headers["content-security-policy"] and "reporting-endpoints" not in without.headers
+    )
+
+
 def test_the_session_cookie_is_of_the_same_kind(browser: httpx.Client) -> None:
     page = browser.get("/login/")
     token = page.headers["set-cookie"].partition(";")[0]

@@ -104,7 +104,7 @@ def test_every_page_is_a_503_and_none_is_waited_for_long(site: Site, silent: Sil
         for one in waiting:
             assert "Nothing was changed" in unavailable(one.result())
         assert "Nothing was changed" in unavailable(owner.http.post("/api-keys/create/", data=form))
-        assert owner.http.get("/readyz").status_code == 503
+        wait_for(lambda: owner.http.get("/readyz").status_code == 503, SECONDS)
         assert lives(site.server.address)
     wait_for(lambda: all(owner.http.get("/api-keys/").status_code == 200 for _ in range(WAITING)), SECONDS)
     assert owner.http.post("/api-keys/create/", data=form).status_code in (200, 409), "still logged on"

@@ -5,6 +5,7 @@ import resource
 import sqlite3
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -12,8 +13,9 @@ import httpx
 import pytest
 from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
-from console import storage
+from console import health, storage
 from console.sessions.store import Session
 from console.storage import Integrity
 from tests.support.disks import full, read_only, small_disk
@@ -36,6 +38,11 @@ def ready(server: Server) -> tuple[int, str]:
     return answer.status_code, answer.text
 
 
+def wait_until_ready_says(server: Server, status: int, text: str) -> None:
+    """Each process remembers for a second what it found."""
+    wait_for(lambda: all(ready(server)[0] == status and text in ready(server)[1] for _ in range(10)))
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     with small_disk(tmp_path / "disk") as mounted:
@@ -52,17 +59,17 @@ def test_a_disk_that_is_full_or_read_only(disk: Path, tmp_path: Path) -> None:
     file = disk / FILE
     with running(tmp_path / "data", DATABASE_URL=f"sqlite:///{file}") as server, Person(server.address) as owner:
         form = fields(owner.log_on().http.get("/api-keys/").text)
-        assert ready(server) == (200, "ok\n")
+        wait_until_ready_says(server, 200, "ok\n")
         move_log_into(file)  # so that every commit needs room
         with full(disk):
-            assert ready(server) == (503, "the disk is full: No space left on device\n")
+            wait_until_ready_says(server, 503, "the disk is full: No space left on device\n")
             answer = owner.http.post("/api-keys/create/", data=form)
             assert answer.status_code == 503 and answer.headers["retry-after"]
             assert httpx.get(f"{server.address}/healthz").status_code == 200
-        assert ready(server) == (200, "ok\n")
+        wait_until_ready_says(server, 200, "ok\n")
         with read_only(disk):
-            assert ready(server) == (503, "the database's folder is not writable: Read-only file system\n")
-        assert ready(server) == (200, "ok\n")
+            wait_until_ready_says(server, 503, "the database's folder is not writable: Read-only file system\n")
+        wait_until_ready_says(server, 200, "ok\n")
         assert owner.http.post("/api-keys/create/", data=form).status_code == 200
         assert len(owner.key_ids()) == 1
         assert "Traceback" not in server.output.read_text() + server.errors.read_text()
@@ -79,8 +86,7 @@ def test_a_file_that_is_damaged(fresh_server: Server) -> None:
     with file.open("r+b") as damaged:
         damaged.seek((page - 1) * size)
         damaged.write(b"\xff" * size)
-    wait_for(lambda: ready(fresh_server)[0] == 503)
-    assert ready(fresh_server)[1].startswith("the database file is damaged: ")
+    wait_until_ready_says(fresh_server, 503, "the database file is damaged: ")
     assert httpx.get(f"{fresh_server.address}/healthz").status_code == 200
 
 
@@ -89,12 +95,50 @@ def test_a_file_that_was_removed_while_in_use(fresh_server: Server) -> None:
     for suffix in ("-shm", "-wal"):
         wait_for(lambda: all(ready(fresh_server)[0] == 200 for _ in range(20)))  # each worker has it open
         (fresh_server.folder / f"{FILE}{suffix}").unlink()
-        status, said = ready(fresh_server)
-        assert (status, f"{FILE}{suffix} was removed while in use: restart" in said) == (503, True), said
+        wait_until_ready_says(fresh_server, 503, f"{FILE}{suffix} was removed while in use: restart")
         fresh_server.stop()
         fresh_server.start()
     (fresh_server.folder / FILE).unlink()
-    assert ready(fresh_server) == (503, "the database file is missing\n")
+    wait_until_ready_says(fresh_server, 503, "the database file is missing\n")
+
+
+class TestOften:
+    """However often it is asked for."""
+
+    @pytest.mark.django_db
+    def test_the_database_is_written_once_a_second(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(health, "FRESH_SECONDS", 3600)
+        with CaptureQueriesContext(connection) as asked:
+            assert {Client().get("/readyz").status_code for _ in range(1000)} == {200}
+        written = [query["sql"] for query in asked if query["sql"].startswith("INSERT")]
+        assert len(written) == 1 and len(asked) < 20
+
+    def test_a_long_check_is_waited_for_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        begun, answered = threading.Event(), threading.Event()
+        checks: list[int] = []
+
+        def check() -> str:
+            checks.append(len(checks))
+            begun.set()
+            assert answered.wait(10)
+            return f"problem {checks[-1]}"
+
+        monkeypatch.setattr(health, "FRESH_SECONDS", 3600)
+        monkeypatch.setattr(health, "find_problem", check)
+        readiness = health.Readiness()
+        with ThreadPoolExecutor(3) as pool:
+            first = [pool.submit(readiness.look) for _ in range(3)]
+            assert begun.wait(10) and not any(one.done() for one in first), "nothing is known yet"
+            answered.set()
+            assert {one.result() for one in first} == {"problem 0"}
+            begun.clear()
+            answered.clear()
+            readiness.fresh_until = 1e-9  # long ago
+            again = pool.submit(readiness.look)
+            assert begun.wait(10)
+            assert readiness.look() == "problem 0" and not again.done()
+            answered.set()
+            assert again.result() == readiness.look() == "problem 1"
 
 
 @pytest.mark.django_db(transaction=True)

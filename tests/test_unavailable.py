@@ -21,7 +21,7 @@ from tests.support.servers import Server
 from tests.support.world import World, verified_client
 
 NOTHING, UNCERTAIN = "Nothing was changed.", "may or may not have been completed"
-WITHOUT_DATABASE = {"/", "/healthz"}
+WITHOUT_DATABASE = {"/", "/healthz", "/csp-reports"}
 
 
 @contextlib.contextmanager

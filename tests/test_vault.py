@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies
 
 from apikeys.keys import format as keyformat
-from console.vault import Vault, VaultError, new_key, parse_keys
+from console.vault import Digests, Vault, VaultError, check, new_key, parse_keys
 from tests.support.world import whole
 
 pytestmark = pytest.mark.once
@@ -55,9 +55,29 @@ def test_what_an_earlier_release_stored_is_known() -> None:
     assert vault.fingerprints == {("VAULT_KEYS", 258): fingerprint, ("DIGEST_KEYS", 3): fingerprint}
 
 
+@pytest.mark.parametrize("name", ["VAULT_KEYS", "DIGEST_KEYS"])
+def test_a_database_written_with_other_keys_is_told(name: str) -> None:
+    mine = Vault(f"{ONE},{TWO}", DIGEST).fingerprints
+    check({}, mine)
+    check(mine, mine)
+    check({("VAULT_KEYS", 2): mine["VAULT_KEYS", 2]}, mine)
+    for (version, fingerprint), problem in {
+        (1, b"another"): "differs from the one that this database was written with",
+        (3, b"another"): "is missing",
+    }.items():
+        said = (
+            f"Version {version} of {name} {problem}. Without it, stored API keys can be neither decrypted nor "
+            "recognized. Restore the secrets.env, or the environment, that belongs to this database. "
+            "docs/operations.md explains how to retire keys."
+        )
+        with pytest.raises(VaultError, match=whole(said)):
+            check(mine | {(name, version): fingerprint}, mine)
+
+
 def test_digests_differ_by_key_and_purpose_and_come_newest_first() -> None:
     first, second = new_key(), new_key().replace("1:", "2:")
-    both = Vault(ONE, f"{first},{second}").digests("purpose", "secret")
+    both = Digests(f"{first},{second}").digests("purpose", "secret")
+    assert Digests(f"{first},{second}").versions == [2, 1]
     assert both == Vault(ONE, second).digests("purpose", "secret") + Vault(ONE, first).digests("purpose", "secret")
     assert len({*both, *Vault(ONE, first).digests("other", "secret")}) == 3
     assert {len(digest) for digest in both} == {32}

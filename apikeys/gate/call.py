@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 TOKEN, AUTHORIZATION, FORWARDED_FOR = b"dashvector-auth-token", b"authorization", b"x-forwarded-for"
 OK, UNAUTHORIZED, NOT_FOUND = b"200 OK", b"401 Unauthorized", b"404 Not Found"
-HEADERS_TOO_LARGE, UNAVAILABLE = b"431 Request Header Fields Too Large", b"503 Service Unavailable"
+UNAVAILABLE = b"503 Service Unavailable"
 Headers = list[tuple[bytes, bytes]]  # names in lower case
 
 
@@ -16,7 +16,6 @@ class Call:
     peer: str  # the address at the other end of the connection, "unix" for a Unix socket
     keep_alive: bool = True
     is_head: bool = False  # whose answer has no body
-    too_large: bool = False  # its headers are, and are not kept
     began_at: float = 0.0  # when the gate began to answer it (time.perf_counter)
 
 
@@ -29,3 +28,4 @@ class Answer:
 
 
 Reply = Callable[[Answer], None]
+Handle = Callable[[Call, Reply], None]

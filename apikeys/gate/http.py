@@ -8,8 +8,8 @@ from typing import cast
 
 from apikeys.gate.app import Gate
 from apikeys.gate.balance import Share
-from apikeys.gate.call import HEADERS_TOO_LARGE, Answer, Call
-from apikeys.gate.metrics import OTHER, Metrics
+from apikeys.gate.call import Answer, Call, Handle
+from apikeys.gate.metrics import Metrics
 from apikeys.gate.parser import NOTHING, Parser
 from console.proxies import UNIX
 
@@ -20,7 +20,6 @@ READ_BYTES = 4 << 10  # at once from one connection: what the loop parses before
 MAX_EXCESS = 32  # connections past the limit that are still answered, with 503; the others are cut off
 
 TOO_MANY = "Too many connections at the moment. Try again."
-TOO_LARGE = Answer(HEADERS_TOO_LARGE, b"", b"", OTHER)
 
 
 class Server:
@@ -91,8 +90,8 @@ OPEN, FINISHING, LINGERING, CLOSING = State
 class Connection(asyncio.BufferedProtocol):
     """One caller, whose calls are answered in the order in which they came, one in each turn of the loop."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    def __init__(self, server: Server, handle: Handle) -> None:
+        self.server, self.handle = server, handle
         self.state = OPEN
         self.call: Call | None = None  # that is being answered
         self.since = server.seconds  # when a call last began to arrive or was answered
@@ -157,10 +156,8 @@ class Connection(asyncio.BufferedProtocol):
             if self.over_limit:
                 limit = f"more than {self.server.max_connections} connections at once (GATE_MAX_CONNECTIONS)"
                 self.reply(self.server.gate.unavailable(limit, TOO_MANY))
-            elif call.too_large:
-                self.reply(TOO_LARGE)
             else:
-                self.server.gate.handle(call, self.reply)
+                self.handle(call, self.reply)
         elif self.parser.error:
             self.end(self.parser.error)
         else:

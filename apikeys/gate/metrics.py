@@ -6,13 +6,15 @@ Restarting gunicorn begins at 0.
 """
 
 import mmap
+import os
 import time
 from bisect import bisect_left
+from functools import lru_cache
 from pathlib import Path
 
 from apikeys.gate.call import OK, Answer
 from apikeys.keys.status import REFUSALS
-from apikeys.metering.counter import SUFFIX, created_at
+from apikeys.metering.counter import began_at
 
 ACCEPTED, UNAVAILABLE, OTHER = "accepted", "unavailable", "other"
 LABELS = (ACCEPTED, *(status.value for status in REFUSALS), UNAVAILABLE, OTHER)
@@ -39,7 +41,17 @@ class Metrics:
 
 
 def answer(metering: Path) -> Answer:
-    return Answer(OK, b"content-type: text/plain; version=0.0.4\r\n", render(metering), OTHER)
+    return Answer(OK, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n", render(metering), OTHER)
+
+
+@lru_cache(1)
+def waiting(metering: Path, second: int) -> list[int]:
+    """When the files of counted calls were begun that are not in the database yet. While it is down they become many:
+    the folder is read once in a second, whoever asks."""
+    try:
+        return [at for name in os.listdir(metering) if (at := began_at(name))]
+    except OSError:
+        return []
 
 
 def render(metering: Path) -> bytes:
@@ -56,13 +68,13 @@ def render(metering: Path) -> bytes:
         calls += sums[place]
         lines.append(f'gate_call_seconds_bucket{{le="{bound}"}} {calls}')
     lines += [f"gate_call_seconds_sum {sums[-1] / 1e9}", f"gate_call_seconds_count {calls}"]
-    created = [at for path in metering.glob(f"*{SUFFIX}") if (at := created_at(path))]
+    began = waiting(metering, int(time.monotonic()))
     lines += [
         "# HELP gate_metering_files Files of counted calls that are not in the database yet.",
         "# TYPE gate_metering_files gauge",
-        f"gate_metering_files {len(created)}",
+        f"gate_metering_files {len(began)}",
         "# HELP gate_metering_lag_seconds Age of the oldest of them.",
         "# TYPE gate_metering_lag_seconds gauge",
-        f"gate_metering_lag_seconds {max(0.0, time.time() - min(created)) if created else 0.0:.3f}",
+        f"gate_metering_lag_seconds {max(0.0, time.time() - min(began)) if began else 0.0:.3f}",
     ]
     return "\n".join([*lines, ""]).encode()

@@ -1,6 +1,7 @@
 """HTTP/1.1 for the gate: what a caller sends is split into calls, by httptools, which is llhttp.
 
-A call's body is read and discarded; its headers may not be longer than a gateway lets through.
+A call's body is read and discarded; what comes before and after it may not be longer than a gateway lets through, and
+is measured as it arrives: httptools keeps a header until it is complete.
 """
 
 from collections import deque
@@ -43,18 +44,22 @@ class Parser:
         self.calls: deque[Call] = deque()  # that have arrived and are to be answered
         self.reading = NOTHING
         self.size = 0  # in bytes, of the call that is being read
+        self.kept = 0  # those of them that are in no part of a body yet: request line, headers, trailers
         self.error = b""  # the status for what was sent after `calls`
         self.upgraded = False  # another protocol is to follow `calls`
 
     def feed(self, data: memoryview) -> None:
         self.size += len(data)
+        self.kept += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self.upgraded = True  # the answer says so: nothing but HTTP/1.1 is spoken
         except httptools.HttpParserError:
             self.error = b"400 Bad Request"
-        if self.reading is not NOTHING and self.size > MAX_HEADER_BYTES + MAX_BODY_BYTES:
+        if self.kept > MAX_HEADER_BYTES:
+            self.error = b"431 Request Header Fields Too Large"
+        elif self.reading is not NOTHING and self.size > MAX_HEADER_BYTES + MAX_BODY_BYTES:
             self.error = b"413 Content Too Large"
 
     # httptools calls these.
@@ -62,15 +67,13 @@ class Parser:
     def on_message_begin(self) -> None:
         self.path, self.reading = b"", HEADERS
         self.headers: Headers = []
-        self.header_bytes = 0
         self.listener.on_begin()
 
     def on_url(self, url: bytes) -> None:
         self.path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.header_bytes += len(name) + len(value)
-        if self.reading is HEADERS and self.header_bytes <= MAX_HEADER_BYTES:  # a trailer is no header of the call
+        if self.reading is HEADERS:  # a trailer is no header of the call
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -78,9 +81,10 @@ class Parser:
         if (b"expect", b"100-continue") in self.headers:
             self.listener.on_expect()
 
+    def on_body(self, part: bytes) -> None:
+        self.kept = 0
+
     def on_message_complete(self) -> None:
-        self.reading, self.size = NOTHING, 0
-        too_large = self.header_bytes > MAX_HEADER_BYTES
-        keep_alive = self.parser.should_keep_alive() and not too_large
+        self.reading, self.size, self.kept = NOTHING, 0, 0
         is_head = self.parser.get_method() == b"HEAD"
-        self.calls.append(Call(self.path, self.headers, self.peer, keep_alive, is_head, too_large))
+        self.calls.append(Call(self.path, self.headers, self.peer, self.parser.should_keep_alive(), is_head))

@@ -64,7 +64,7 @@ def unavailable(message: str) -> Answer:
 
 
 def text(status: bytes, line: str) -> Answer:
-    return Answer(status, b"content-type: text/plain\r\n", f"{line}\n".encode(), metrics.OTHER)
+    return Answer(status, b"content-type: text/plain; charset=utf-8\r\n", f"{line}\n".encode(), metrics.OTHER)
 
 
 def failure(status: bytes, message: str, lines: str = "", label: str = metrics.OTHER) -> Answer:

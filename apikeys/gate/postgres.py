@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import psycopg
@@ -23,6 +24,7 @@ QUERY = (
     b"SELECT digest, id, account_id, deleted_at IS NOT NULL, disabled_at IS NOT NULL OR account_disabled, expires_at"
     b" FROM apikeys_apikey WHERE digest = ANY($1::bytea[])"
 )
+Connection = psycopg.Connection[Any]
 EPOCH = 946_684_800 * 10**6  # PostgreSQL's times are microseconds since 2000-01-01, in UTC
 
 
@@ -47,10 +49,38 @@ def shut_down(descriptor: int) -> None:
         duplicate.shutdown(socket.SHUT_RDWR)
 
 
+def connect(conninfo: str, first: Callable[[Connection], object]) -> Connection:
+    """A new connection, on which `first` was done: a proxy may accept it and pass nothing on."""
+    # unnoticed mutants (3): how long a server that vanished is waited for; that takes a dead network to see.
+    connection = psycopg.connect(
+        conninfo,
+        autocommit=True,
+        connect_timeout=CONNECT_SECONDS,
+        **KEEPALIVE,  # type: ignore[arg-type]
+    )
+    watchdog = threading.Timer(CONNECT_SECONDS, shut_down, [connection.pgconn.socket])
+    watchdog.start()
+    try:
+        first(connection)
+    except Exception:
+        connection.close()
+        raise
+    finally:
+        watchdog.cancel()
+    return connection
+
+
+def prepare(connection: Connection) -> None:
+    connection.execute(SETTINGS)
+    prepared = connection.pgconn.prepare(STATEMENT, QUERY)
+    if prepared.status != pq.ExecStatus.COMMAND_OK:
+        raise psycopg.OperationalError(prepared.get_error_message())
+
+
 class PostgresLookup:
     def __init__(self, conninfo: str) -> None:
         self.conninfo = conninfo
-        self.connection: psycopg.Connection[Any] | None = None
+        self.connection: Connection | None = None
         self.reason = "PostgreSQL is not connected yet."  # why there is no connection
         self.waiting: list[Question] = []  # to be sent
         self.sent: list[Question] = []
@@ -67,38 +97,12 @@ class PostgresLookup:
         """Try until there is a connection: this is also how the gate recovers by itself."""
         while self.connection is None:
             try:
-                self.connection = await asyncio.to_thread(self.new_connection)
+                self.connection = await asyncio.to_thread(connect, self.conninfo, prepare)
             except Exception as error:  # whatever it is (also no room for a thread), the gate goes on trying
                 self.reason = str(error)
                 await asyncio.sleep(RECONNECT_SECONDS)
         self.socket = self.connection.pgconn.socket  # which a lost connection no longer knows
         self.loop.add_reader(self.socket, self.receive)
-
-    def new_connection(self) -> psycopg.Connection[Any]:
-        # unnoticed mutants (3): how long a server that vanished is waited for; that takes a dead network to see.
-        connection = psycopg.connect(
-            self.conninfo,
-            autocommit=True,
-            connect_timeout=CONNECT_SECONDS,
-            **KEEPALIVE,  # type: ignore[arg-type]
-        )
-        # A proxy may accept the connection and pass nothing on.
-        watchdog = threading.Timer(CONNECT_SECONDS, shut_down, [connection.pgconn.socket])
-        watchdog.start()
-        try:
-            self.prepare(connection)
-        except Exception:
-            connection.close()
-            raise
-        finally:
-            watchdog.cancel()
-        return connection
-
-    def prepare(self, connection: psycopg.Connection[Any]) -> None:
-        connection.execute(SETTINGS)
-        prepared = connection.pgconn.prepare(STATEMENT, QUERY)
-        if prepared.status != pq.ExecStatus.COMMAND_OK:
-            raise psycopg.OperationalError(prepared.get_error_message())
 
     def find(self, digests: list[bytes], done: Done) -> None:
         if self.connection is None:

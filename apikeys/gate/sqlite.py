@@ -50,8 +50,8 @@ class SqliteLookup:
             inode = os.stat(self.path).st_ino
             if self.connection is None or inode != self.inode:
                 self.close()
-                # mode=rw does not create a file. Readers share the write-ahead log's memory file, so not mode=ro.
-                uri = f"{self.path.as_uri()}?mode=rw"
+                # It creates no file and writes to none but the write-ahead log's memory, which its readers share too.
+                uri = f"{self.path.as_uri()}?mode=ro"
                 # unnoticed mutants (4): Debian's SQLite takes a URI in any case (SQLITE_USE_URI); how long a lock is
                 # waited for.
                 self.connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)

@@ -15,6 +15,7 @@ from gunicorn.workers.base import Worker
 
 from apikeys.gate import balance
 from apikeys.gate.app import Gate
+from apikeys.gate.call import Handle
 from apikeys.gate.http import Connection, Server
 from apikeys.gate.metrics import Metrics
 
@@ -99,13 +100,18 @@ class GateWorker(Worker):  # type: ignore[misc]
             return False
         self.share.has_accepted()
         caller.setblocking(False)
-        task = self.loop.create_task(self.connect(caller))
+        task = self.loop.create_task(self.connect(caller, self.handler(listener)))
         self.accepting.add(task)
         task.add_done_callback(self.accepting.discard)
         return True
 
-    async def connect(self, caller: socket.socket) -> None:
-        await self.loop.connect_accepted_socket(lambda: Connection(self.server), caller)
+    def handler(self, listener: socket.socket) -> Handle:
+        gate, port = self.server.gate, self.server.gate.configuration.metrics_port
+        scraped = port is not None and listener.getsockname()[1] == port
+        return gate.handle_scrape if scraped else gate.handle
+
+    async def connect(self, caller: socket.socket, handle: Handle) -> None:
+        await self.loop.connect_accepted_socket(lambda: Connection(self.server, handle), caller)
 
     async def beat(self, stop: asyncio.Event) -> None:
         """Once a second: show gunicorn that this worker is alive, and stop if gunicorn is not."""
@@ -117,6 +123,7 @@ class GateWorker(Worker):  # type: ignore[misc]
             if not self.server.draining:
                 self.share.beat()
             self.server.tick()
+            self.server.gate.tombstones.look()
 
     async def finish_files(self) -> None:
         """Let what was counted go to the database."""

@@ -25,6 +25,10 @@ MESSAGES = {
     ),
     "account_disabled": gettext_lazy("This account is disabled. Contact your operator."),
     "request_used": gettext_lazy("This request has already created the API key %(existing)s. Select View to see it."),
+    "request_used_shown_once": gettext_lazy(
+        "This request has already created the API key %(existing)s, which was shown once. If you have not copied it, "
+        "delete it and create another one."
+    ),
     "request_used_key_deleted": gettext_lazy(
         "This request has already created the API key %(existing)s, which has since been deleted."
     ),

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from django.apps import apps
@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from apikeys.keys.format import hint, new_secret
 from apikeys.keys.limits import CreationRefused, Quota, day_of, limit_or_default
 from apikeys.keys.status import Status, status_of
+from apikeys.keys.tombstones import Tombstone, note
 from console.accounts import User, lock
 from console.ledger.kinds import Kind
 from console.ledger.record import record
@@ -25,11 +26,17 @@ from console.operators import activity_changed
 from console.permanent import permanent
 from console.vault import VaultError
 
+# The second part is true of every key. It is about a column that `meter` may read (deploy/postgresql-roles.sql).
+DELETED = Q(deleted_at__isnull=False) & (Q(expires_at=None) | Q(expires_at__isnull=False))
 REVOCATIONS = {"deleted": Kind.KEY_DELETED, "leaked": Kind.KEY_LEAKED}
 
 
 class KeyDeleted(Exception):
     """The key has already been deleted."""
+
+
+class ShownOnce(Exception):
+    """Of the key, no copy is kept that can be opened."""
 
 
 def ago(**time: int) -> datetime:
@@ -83,12 +90,22 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             now=now,
         )
 
+    def delete_copies(self) -> int:
+        """Keep no copy of them that can be opened. How many there were. The account's lock is held."""
+        copied = self.active().exclude(sealed_secret=None).order_by("pk").select_for_update()
+        return self.filter(pk__in=[key.pk for key in copied.only("pk")]).update(sealed_secret=None)
+
+    def resting_on_older_keys(self) -> "ApiKeyQuerySet":
+        """The active ones that no rotation can move to the newest of DIGEST_KEYS, as they are shown once: without the
+        older versions they stop working."""
+        return self.active().filter(sealed_secret=None).exclude(digest_version=settings.VAULT.versions[0])
+
     def issue(self, account: User, request_id: uuid.UUID) -> tuple["ApiKey", str]:
-        """A new key and its secret, which only View shows again. Raises CreationRefused at a limit, and where
-        `request_id` has created its key already."""
+        """A new key and its secret, which only View shows again, if anything. Raises CreationRefused at a limit, and
+        where `request_id` has created its key already."""
         secret = new_secret()
         key = self.model(account=account, request_id=request_id, hint=hint(secret))
-        key.digest = settings.VAULT.digests("api-key", secret)[0]
+        key.digest, key.digest_version = settings.VAULT.digests("api-key", secret)[0], settings.VAULT.versions[0]
         key.sealed_secret = settings.VAULT.seal(key.place, secret.encode())
         try:
             key.save()
@@ -107,7 +124,8 @@ class ApiKey(models.Model):
     account = models.ForeignKey(User, on_delete=models.PROTECT, related_name="api_keys")
     hint = models.CharField(max_length=16, editable=False)
     digest = models.BinaryField(unique=True, editable=False)
-    sealed_secret = models.BinaryField(null=True, editable=False)
+    digest_version = models.PositiveIntegerField(null=True, editable=False)  # of DIGEST_KEYS; None of earlier ones
+    sealed_secret = models.BinaryField(null=True, editable=False)  # the copy for View; none where it is shown once
     request_id = models.UUIDField(editable=False)
     created_at = models.DateTimeField(editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
@@ -126,6 +144,9 @@ class ApiKey(models.Model):
             models.Index(fields=["account", "deleted_at", "created_at"], name="active_keys_of_account"),
             models.Index(fields=["created_at", "id"], name="keys_by_age"),  # the operators' list
             models.Index(fields=["hint"], name="keys_by_hint"),
+            # Of all accounts (apikeys.keys.deletions). Without the second condition, which holds for each of them,
+            # PostgreSQL would look for an account's last deleted keys in it too.
+            models.Index(fields=["deleted_at"], name="keys_by_deletion", condition=DELETED),
             # All that the gate queries, so that it never reads a row.
             models.Index(
                 fields=["digest", "id", "account", "deleted_at", "disabled_at", "account_disabled", "expires_at"],
@@ -135,9 +156,7 @@ class ApiKey(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["account", "request_id"], name="one_key_a_request"),
             models.CheckConstraint(
-                condition=Q(deleted_at=None, sealed_secret__isnull=False)
-                | Q(deleted_at__isnull=False, sealed_secret=None),
-                name="secret_only_while_active",
+                condition=Q(deleted_at=None) | Q(sealed_secret=None), name="secret_only_while_active"
             ),
         ]
 
@@ -189,8 +208,8 @@ class ApiKey(models.Model):
             raise CreationRefused("account_disabled")
         existing = ApiKey.objects.of(self.account).filter(request_id=self.request_id).first()
         if existing:
-            code = "request_used_key_deleted" if existing.deleted_at else "request_used"
-            raise CreationRefused(code, existing=existing.hint)
+            code = "request_used" if existing.sealed_secret else "request_used_shown_once"
+            raise CreationRefused("request_used_key_deleted" if existing.deleted_at else code, existing=existing.hint)
         if refusal := ApiKey.objects.quota(self.account).refusal:
             raise refusal
 
@@ -202,6 +221,8 @@ class ApiKey(models.Model):
         with transaction.atomic():
             self.account = lock(self.account)
             self.created_at = timezone.now()
+            if self.account.show_once:
+                self.sealed_secret = None
             self.clean_fields()
             self.clean()  # uniqueness and constraints are the database's
             # unnoticed mutants (2): a row with a new primary key is inserted with or without `force_insert`.
@@ -209,14 +230,16 @@ class ApiKey(models.Model):
             record(Kind.KEY_CREATED, self.account, key=self)
 
     def reveal(self) -> str:
-        """The secret. Raises KeyDeleted, or VaultError where the row was modified outside the console."""
+        """The secret. Raises KeyDeleted, ShownOnce, or VaultError where the row was modified outside the console."""
         try:
             with transaction.atomic():
                 record(Kind.KEY_VIEWED, self.account, key=self)
                 # unnoticed mutants (1): None reads the other columns too; they are not used.
                 self.refresh_from_db(fields=["deleted_at", "digest", "sealed_secret"])
-                if self.sealed_secret is None:
+                if self.deleted_at:
                     raise KeyDeleted
+                if self.sealed_secret is None:
+                    raise ShownOnce
                 secret = settings.VAULT.open(self.place, bytes(self.sealed_secret)).decode()
                 if bytes(self.digest) not in settings.VAULT.digests("api-key", secret):
                     raise VaultError(f"The digest of {self.place} belongs to another secret.")
@@ -227,14 +250,20 @@ class ApiKey(models.Model):
         return secret
 
     def revoke(self, reason: str = "deleted", facts: Mapping[str, Any] | None = None) -> None:
-        """Deny the key from this commit on and drop its secret. `reason` is one of REVOCATIONS; `facts` are
-        further parameters for the ledger. Raises KeyDeleted where the key is already deleted."""
+        """Deny the key from this commit on and drop its secret; once this returns, no change to the database makes it
+        active again. `reason` is one of REVOCATIONS; `facts` are further parameters for the ledger. Raises KeyDeleted
+        where the key is already deleted."""
+        now = timezone.now()
         with transaction.atomic():
-            # unnoticed mutants (1): test_leaks notices it, which `make mutants` does not run.
             record(REVOCATIONS[reason], self.account, key=self, **(facts or {}))
             active = ApiKey.objects.active().filter(pk=self.pk)
-            if not active.update(deleted_at=timezone.now(), sealed_secret=None):
+            if not active.update(deleted_at=now, sealed_secret=None):
                 raise KeyDeleted
+            # A rotation of the vault's keys may have renewed it.
+            # unnoticed mutants (1): None reads the other columns too; they are not used.
+            self.refresh_from_db(fields=["digest"])
+            deleted = Tombstone(now, self.pk, bytes(self.digest))
+            transaction.on_commit(partial(note, settings.DELETED_KEYS_FILE, deleted))
 
 
 @receiver(activity_changed)

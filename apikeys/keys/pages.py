@@ -15,7 +15,7 @@ from django.views.generic import View
 from django.views.generic.base import TemplateResponseMixin
 
 from apikeys.keys.limits import CreationRefused
-from apikeys.keys.models import ApiKey, ApiKeyQuerySet, KeyDeleted
+from apikeys.keys.models import ApiKey, ApiKeyQuerySet, KeyDeleted, ShownOnce
 from console.access import user_of
 from console.factors.forms import SecurityForm
 from console.pages.paged import page_of, search_text
@@ -104,6 +104,8 @@ class SecuredKey(SecuredView, KeyList):
             return super().dispatch(request, *args, **kwargs)
         except KeyDeleted:
             return self.respond(problem=ALREADY_DELETED, status=404)
+        except ShownOnce:
+            return self.respond("shown_once", status=409 if request.method == "POST" else 200, key=self.key)
         except VaultError:
             return self.respond(problem=DAMAGED, status=500)
 
@@ -119,7 +121,15 @@ class SecuredKey(SecuredView, KeyList):
 
 
 class ViewKey(SecuredKey):
+    """Of a key that is shown once there is nothing to view, and no code is spent."""
+
     dialog = "view"
+
+    def form(self, *data: Any) -> SecurityForm:
+        form = super().form(*data)
+        if self.key.sealed_secret is None:
+            raise ShownOnce
+        return form
 
     def act(self, form: SecurityForm) -> HttpResponse:
         return self.respond("secret", key=self.key, secret=self.key.reveal())

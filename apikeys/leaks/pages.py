@@ -9,25 +9,27 @@ from pathlib import Path
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from apikeys.keys.format import LENGTH, PREFIX
-from apikeys.leaks.models import LeakReport
 from apikeys.leaks.revoke import Leak, revoke_leaked
-from console.origin import Actor, ActorKind, acting, client_address, current_origin, network_of
-from console.security import taking_at_least
+from console.ledger.kinds import Kind
+from console.ledger.record import record_or_rehearse
+from console.origin import Actor, ActorKind, acting, client_address, current_origin
+from console.proxies import SITE, network_of
+from console.rate_limits import Exhausted, RateLimit, take
 from console.signatures import PublicKeys, SignatureRefused, public_keys, verify
 
 logger = logging.getLogger(__name__)
 
 MAX_KEYS = 100
 MAX_BYTES = 64 << 10
-REPORTS_A_MINUTE = 10  # from one IP address
+MINUTE = timedelta(minutes=1)
+REPORTS = 10  # in a minute, from an IPv4 address or the /64 of an IPv6 address
+REPORTS_OF_A_SITE = 30  # from the /48 of an IPv6 address
 URL = re.compile(r"https?://[!-~]{1,500}")
 KEY = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{LENGTH - len(PREFIX)}}}")
-SECONDS = 0.5  # the least time that a report takes, so that its time does not show which keys exist
 
 
 @csrf_exempt
@@ -35,7 +37,9 @@ SECONDS = 0.5  # the least time that a report takes, so that its time does not s
 def report(request: HttpRequest) -> HttpResponse:
     """`{"keys": ["sk-…"]}`, or `[{"token": "sk-…", "url": "https://…"}]` as GitHub's secret scanning sends it, or one
     key per line; 202 whether or not any of them exists."""
-    if too_many_from(client_address(request)):
+    try:
+        take(limits_of(client_address(request) or ""))
+    except Exhausted:
         answer = JsonResponse({"message": "Too many reports from your IP address. Try again in a minute."}, status=429)
         answer.headers["Retry-After"] = "60"
         return answer
@@ -48,19 +52,17 @@ def report(request: HttpRequest) -> HttpResponse:
     except SignatureRefused as refused:  # GitHub names no status; other services that it reports to answer 400
         return JsonResponse({"message": str(refused)}, status=400)
     reporter = replace(current_origin(), actor=lambda: Actor(ActorKind.REPORT))
-    with taking_at_least(SECONDS), acting(reporter):
-        revoke_leaked(leaks, signed=signed)
+    with acting(reporter):
+        if not revoke_leaked(leaks, signed=signed):
+            record_or_rehearse(Kind.KEY_LEAKED, None)  # as much work, so that its time does not show which keys exist
     return JsonResponse({"received": len(leaks)}, status=202)
 
 
-def too_many_from(address: str | None) -> bool:
-    """Counts this report first: of many at once, no more pass than of as many in sequence."""
-    address = network_of(address)
-    now, minute = timezone.now(), timedelta(minutes=1)
-    lately = (now - minute, now + minute)  # the clocks of several hosts differ a little
-    LeakReport.objects.exclude(at__range=lately).delete()
-    LeakReport.objects.create(address=address)
-    return LeakReport.objects.filter(address=address, at__range=lately).count() > REPORTS_A_MINUTE
+def limits_of(address: str) -> list[RateLimit]:
+    return [
+        RateLimit("leak-report", REPORTS, MINUTE, caller=network_of(address)),
+        RateLimit("leak-report-of-site", REPORTS_OF_A_SITE, MINUTE, caller=network_of(address, SITE)),
+    ]
 
 
 def leaks_in(request: HttpRequest) -> list[Leak]:

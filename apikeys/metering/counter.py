@@ -22,7 +22,7 @@ from tempfile import TemporaryFile
 
 MAGIC = b"calls-1\0"
 SUFFIX, NEW_SUFFIX = ".calls", ".new"
-NAME_BYTES = 16  # random, in hexadecimal
+NAME_BYTES = 16  # in hexadecimal: the Unix time (4), the others random
 RECORD = Struct("=16s3Q16s8x")
 SLOT = RECORD.size
 WORDS = SLOT // 8
@@ -92,10 +92,13 @@ class CallCounter:
 
     def open(self, hour: int) -> None:
         """Begin the next file, under another name until it is locked and complete."""
-        path = self.folder / f"{secrets.token_hex(NAME_BYTES)}{SUFFIX}"
+        began = int(time.time())
+        path = self.folder / f"{began:08x}{secrets.token_hex(NAME_BYTES - 4)}{SUFFIX}"
         unfinished = path.with_suffix(NEW_SUFFIX)
         self.file = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
+            if group := self.folder.stat().st_mode & 0o060:  # `meter` may be another user, of the folder's group
+                os.fchmod(self.file, 0o600 | group)
             fcntl.flock(self.file, fcntl.LOCK_EX)
             os.posix_fallocate(self.file, 0, SLOTS * SLOT)  # a full disk is an error now, not a signal later
             self.memory = mmap.mmap(self.file, SLOTS * SLOT)
@@ -103,7 +106,7 @@ class CallCounter:
             self.words = self.bytes.cast("Q")
             self.bytes[: len(MAGIC)] = MAGIC
             self.words[1] = self.hour = hour
-            self.words[2] = int(time.time())
+            self.words[2] = began
             unfinished.rename(path)
         except OSError:
             self.close()
@@ -130,12 +133,11 @@ class CallCounter:
             self.file = -1
 
 
-def created_at(path: Path) -> int:
-    """When that file was begun (Unix time); 0 where it no longer exists."""
+def began_at(name: str) -> int:
+    """When the file of that name was begun (Unix time); 0 where it is no file of counted calls."""
     try:
-        with path.open("rb") as file:
-            return int.from_bytes(file.read(24)[16:], sys.byteorder)
-    except OSError:
+        return int(name[:8], 16) if name.endswith(SUFFIX) else 0
+    except ValueError:
         return 0
 
 

@@ -21,7 +21,6 @@ if not settings.configured:
             "django.contrib.auth",
             "django.contrib.contenttypes",
             "django.contrib.sessions",
-            "axes",  # whose tables our models use
             "console.apps.ConsoleConfig",
             "apikeys",
         ],

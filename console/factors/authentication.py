@@ -5,8 +5,8 @@ import math
 from django.db import transaction
 
 from console.accounts import User, lock
-from console.factors.models import RECOVERY_LENGTH, Authenticator, Factor, RecoveryCodes
-from console.factors.refusals import CodeRefused, CodeThrottled, Reason
+from console.factors.models import GUESSED_AFTER, RECOVERY_LENGTH, SUSPENDED_AFTER, Authenticator, Factor, RecoveryCodes
+from console.factors.refusals import CodeRefused, Reason
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.origin import Actor, ActorKind, Origin, acting, current_origin
@@ -18,8 +18,10 @@ def is_totp(code: str) -> bool:
     return len(code) == 6 and code.isascii() and code.isdigit()
 
 
-def authenticate(user: User, code: str) -> Factor:
+def authenticate(user: User, code: str, *, verified: bool = True) -> Factor:
     """Spend `code` on the factor of `user` that it has the form of. Raises CodeRefused or CodeThrottled.
+
+    `verified` says whether the session has passed a factor before; failures of other sessions are counted apart.
 
     Runs in a transaction of its own that holds the factor's row: the used mark and the count of failures stay whatever
     becomes of the action, and of one code sent many times at once, one is accepted.
@@ -37,14 +39,18 @@ def authenticate(user: User, code: str) -> Factor:
             raise CodeRefused(Reason.MALFORMED)
         set_back = factor.clock_set_back()
         try:
-            refused = factor.check_code(code)
+            refused = factor.check_code(code, verified=verified)
         except VaultError:
             record(Kind.FACTOR_DAMAGED, user, user=user.username, factor=factor.kind)
             refused = CodeRefused(Reason.DAMAGED)
         else:
-            # A throttled code is not tried, and not recorded: somebody with only a password cannot fill the ledger.
-            if refused and not isinstance(refused, CodeThrottled):
+            # A code that is not tried is not recorded: somebody with only a password cannot fill the ledger.
+            if refused and refused.reason not in (Reason.THROTTLED, Reason.SUSPENDED):
                 record(Kind.CODE_REFUSED, user, by_factor=factor.kind, reason=refused.reason)
+                if factor.failures(verified) == GUESSED_AFTER:
+                    record(Kind.CODES_GUESSED, user, user=user.username, count=GUESSED_AFTER)
+                if factor.throttled and factor.failures(verified) == SUSPENDED_AFTER:
+                    record(Kind.FACTOR_SUSPENDED, user, user=user.username, factor=factor.kind)
             if set_back and not refused:
                 minutes = math.ceil(set_back.total_seconds() / 60)
                 with acting(Origin(lambda: Actor(ActorKind.SYSTEM))):

@@ -24,15 +24,26 @@ TOTP_STEP_SECONDS = 30
 TOTP_TOLERANCE_STEPS = 1  # RFC 6238, 5.2: one step for the delay between reading and sending
 SPENT_STEPS = 100  # remembered, which only matters where the clock is set back
 MAX_THROTTLE = timedelta(minutes=15)
+GUESSED_AFTER = 5  # wrong codes in a row, the owner is told
+SUSPENDED_AFTER = 100  # wrong codes in a row (NIST SP 800-63B-4, 3.2.2)
 RECOVERY_CODES = 10
 RECOVERY_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32 characters, none easily mistaken for another
 RECOVERY_LENGTH = 24  # 120 bits: enough for a plain keyed hash (OWASP ASVS 6.5.2 asks for 112)
 
 
-def delete_in_order(factors: "models.QuerySet[Any]") -> int:
-    """Delete them in the order in which a rotation locks them, so that the two never deadlock. How many there were."""
+def delete_in_order(factors: "models.QuerySet[Any]") -> None:
+    """Delete them in the order in which a rotation locks them, so that the two never deadlock."""
     list(factors.order_by("pk").select_for_update())
-    return factors.delete()[0]
+    factors.delete()
+
+
+def throttled_until(failures: int, last: datetime) -> datetime | None:
+    """When the next code is accepted after so many wrong ones in a row: 1, 2, 4 … s after the last of them, 15 minutes
+    at most, also after one that a wrong clock dated in the future."""
+    now = timezone.now()
+    until = last + (timedelta(seconds=2 ** (failures - 1)) if failures <= 10 else MAX_THROTTLE)
+    # unnoticed mutants (1): to the microsecond, the clock was ahead by those 15 minutes, or by more.
+    return until if last <= now + MAX_THROTTLE and until > now else None
 
 
 def random_id() -> int:
@@ -41,9 +52,17 @@ def random_id() -> int:
 
 
 class Factor(TimestampMixin, ThrottlingMixin, Device):  # type: ignore[misc]
-    """An enrolled device. `check_code` needs the row locked (console.factors.authentication does that)."""
+    """An enrolled device. `check_code` needs the row locked (console.factors.authentication does that).
+
+    Failures at the log-on are counted apart from those of sessions that are verified (django-otp's own fields):
+    somebody with only the password can throttle the first, and not keep a verified owner from anything.
+    """
 
     kind: str  # its code in the ledger
+    throttled = True  # whether guesses are slowed down
+
+    logon_failure_timestamp = models.DateTimeField(null=True, editable=False)
+    logon_failure_count = models.PositiveIntegerField(default=0, editable=False)
 
     # Drawn before the row is stored, so that what is sealed can be bound to it.
     id = models.BigIntegerField(primary_key=True, default=random_id, editable=False)
@@ -51,38 +70,28 @@ class Factor(TimestampMixin, ThrottlingMixin, Device):  # type: ignore[misc]
     class Meta:
         abstract = True
 
-    def get_throttle_factor(self) -> int:
-        return 1
-
-    def throttled_until(self) -> datetime | None:
-        """When the next code is accepted. django-otp doubles the wait without limit; here 15 minutes is the most, also
-        after a failure that a wrong clock dated in the future."""
-        allowed, why = self.verify_is_allowed()
-        # unnoticed mutants (1): the clock does not stop at that instant.
-        if allowed or self.throttling_failure_timestamp > timezone.now() + MAX_THROTTLE:
-            return None
-        until: datetime = min(why["locked_until"], self.throttling_failure_timestamp + MAX_THROTTLE)
-        return until if until > timezone.now() else None
-
-    def check_code(self, code: str) -> CodeRefused | None:
-        """Spend `code`. Returns None where it was right, else why not: returned, not raised, so that the count of
-        failures is committed."""
-        if until := self.throttled_until():
+    def check_code(self, code: str, *, verified: bool) -> CodeRefused | None:
+        """Spend `code`, for a session that is `verified` or one that is logging on. Returns None where it was right,
+        else why not: returned, not raised, so that the count of failures is committed."""
+        prefix = "throttling_failure" if verified else "logon_failure"
+        failures, last = self.failures(verified), getattr(self, f"{prefix}_timestamp")
+        if self.throttled and failures >= SUSPENDED_AFTER:
+            return CodeRefused(Reason.SUSPENDED)
+        if self.throttled and failures and (until := throttled_until(failures, last)):
             return CodeThrottled(until)
         refused = self.spend(code)
+        setattr(self, f"{prefix}_count", failures + 1 if refused else 0)
         if refused:
-            self.throttle_increment()
+            setattr(self, f"{prefix}_timestamp", timezone.now())
         else:
             # unnoticed mutants (2): committing early writes the row once more; save() below stores it in any case.
-            self.throttle_reset(commit=False)
-            # unnoticed mutants (2): the same.
             self.set_last_used_timestamp(commit=False)
-            self.save()
+        self.save()
         return refused
 
-    def verify_token(self, token: str) -> bool:
-        """What django-otp calls it."""
-        return self.check_code(token) is None
+    def failures(self, verified: bool) -> int:
+        count: int = self.throttling_failure_count if verified else self.logon_failure_count
+        return count
 
     def spend(self, code: str) -> CodeRefused | None:
         raise NotImplementedError
@@ -189,9 +198,12 @@ class Authenticator(Factor):
 
 
 class RecoveryCodes(Factor):
-    """Single-use codes, of which only the keyed digests are stored."""
+    """Single-use codes, of which only the keyed digests are stored, each with the version of its key: `2:5e0c…`. Those
+    of earlier releases have none. Guesses are not slowed down, which would help only those who want to keep the owner
+    out: a code has 120 bits."""
 
     kind = "recovery-code"
+    throttled = False
     digests = models.JSONField(default=list, editable=False)
 
     class Meta:
@@ -213,7 +225,13 @@ class RecoveryCodes(Factor):
 
     @staticmethod
     def digests_of(user: User, code: str) -> list[str]:
-        return [d.hex() for d in settings.VAULT.digests(f"recovery-code:{user.pk}", code)]
+        """As they may be stored, the one to store first."""
+        digests = [digest.hex() for digest in settings.VAULT.digests(f"recovery-code:{user.pk}", code)]
+        return [*map("{}:{}".format, settings.VAULT.versions, digests), *digests]
+
+    def rests_on_older_keys(self) -> bool:
+        """Whether a code would no longer be recognised without the older versions of DIGEST_KEYS."""
+        return not all(digest.startswith(f"{settings.VAULT.versions[0]}:") for digest in self.digests)
 
     @property
     def left(self) -> int:

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     USED = "used"
     UNKNOWN_RECOVERY_CODE = "unknown-recovery-code"
     THROTTLED = "throttled"
+    SUSPENDED = "suspended"
     DAMAGED = "damaged"
     ENROLLED_ELSEWHERE = "enrolled-elsewhere"
     WRONG_PASSWORD = "wrong-password"
@@ -31,13 +32,17 @@ MESSAGES = {
         "Too many incorrect codes. Try again in %(seconds)s seconds.",
         "seconds",
     ),
+    Reason.SUSPENDED: _(
+        "Your authenticator is suspended after 100 incorrect codes in a row. Use a recovery code, and replace the "
+        "authenticator."
+    ),
     Reason.DAMAGED: _(
         "Your authenticator cannot be checked: its stored data was modified outside the console. Use a recovery code, "
         "replace the authenticator, and contact your operator."
     ),
     Reason.ENROLLED_ELSEWHERE: _("An authenticator was enrolled in another window. Log on with that one."),
     Reason.WRONG_PASSWORD: _("The password is incorrect."),
-    Reason.PASSWORD_LOCKED: _("Too many incorrect passwords for your user name. Try again in 15 minutes."),
+    Reason.PASSWORD_LOCKED: _("Too many incorrect passwords. Try again in 15 minutes."),
 }
 
 
@@ -62,6 +67,15 @@ class CodeRefused(AuthenticationRefused):
 
 class PasswordRefused(AuthenticationRefused):
     field = "password"
+
+
+class PasswordLocked(PasswordRefused):
+    """After wrong passwords, none is checked for some minutes."""
+
+    status = 429
+
+    def __init__(self) -> None:
+        super().__init__(Reason.PASSWORD_LOCKED)
 
 
 class CodeThrottled(CodeRefused):

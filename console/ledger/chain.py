@@ -71,20 +71,23 @@ class Verified:
     head: bytes  # the last row's hash
 
 
-def verify(rows: Iterable[tuple[Row, bytes]], head: bytes | None = None) -> Verified:
-    """Walk a whole ledger, from its first row. With `head`, a hash that was the last one once, also show that no row
-    was cut off the end since. Raises BrokenChain."""
-    previous, count, seen = START, 0, head is None
+def verify(rows: Iterable[tuple[Row, bytes]], kept: Iterable[bytes] = ()) -> Verified:
+    """Walk a whole ledger, from its first row, which every ledger has. `kept` are hashes that were the last one once:
+    none of them may be missing, or rows were cut off the end or written anew since. Raises BrokenChain."""
+    previous, count, missing = START, 0, {*kept}
     for row, found in rows:
         count += 1
         if row["number"] != str(count):
             raise BrokenChain(f"row {count} is missing; row {row['number']} is in its place")
         if row_hash(previous, row) != found:
             raise BrokenChain(f"row {count}, or a row before it, was changed: its hash does not match")
-        seen = seen or found == head
+        missing.discard(found)
         previous = found
-    if not seen and head is not None:
-        raise BrokenChain(f"no row has the hash {head.hex()}: rows were cut off the end")
+    if not count:
+        raise BrokenChain("it has no rows: all of them were removed")
+    if missing:
+        hashes = ", ".join(sorted(hash.hex() for hash in missing))
+        raise BrokenChain(f"no row has the hash {hashes}: rows were cut off the end, or written anew")
     return Verified(count, previous)
 
 

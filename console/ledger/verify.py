@@ -5,15 +5,18 @@ python -m console.ledger.verify activity.csv [--head HASH]
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from console.ledger.chain import BrokenChain, Verified, read_export, verify
 
+HEAD_HELP = "an earlier last hash, as an email or a line of the log names it, which must still be in the ledger"
 
-def verify_file(path: Path, head: bytes | None = None) -> Verified:
+
+def verify_file(path: Path, kept: Iterable[bytes] = ()) -> Verified:
     """Raises BrokenChain, and OSError or UnicodeDecodeError where the file cannot be read."""
     with path.open(newline="", encoding="utf-8-sig") as file:
-        return verify(read_export(file), head)
+        return verify(read_export(file), kept)
 
 
 def hash_value(text: str) -> bytes:
@@ -26,7 +29,7 @@ def hash_value(text: str) -> bytes:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m console.ledger.verify", description="Verify a ledger's export.")
     parser.add_argument("file", type=Path, help="an unfiltered CSV export of the Activity page")
-    parser.add_argument("--head", type=hash_value, help="an earlier last hash, which must still be in the ledger")
+    parser.add_argument("--head", type=hash_value, action="append", default=[], help=HEAD_HELP)
     words = parser.parse_args()
     try:
         verified = verify_file(words.file, words.head)

@@ -17,7 +17,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from console import schema, sqlite_file
 from console.accounts import User
 from console.ledger.chain import BrokenChain, verify
-from console.ledger.models import Entry
+from console.ledger.models import Entry, ledgers
+from console.operators import database_restored
 from console.start import StartError, lock
 from console.vault_keys import VaultKey
 
@@ -69,9 +70,10 @@ def dump_postgres(new: Path) -> None:
     run("pg_restore", f"--file={os.devnull}", str(new))  # reads the whole file
 
 
-def restore(file: Path) -> str:
-    """Replace the database with a backup, and return a summary of it. Raises BackupError; then the SQLite file is
-    unchanged, and the message says what is wrong with a PostgreSQL database."""
+def restore(file: Path) -> tuple[str, int]:
+    """Replace the database with a backup. Return a summary of it, and how many of its keys were deleted after it and
+    are deleted in it too. Raises BackupError; then the SQLite file is unchanged, and the message says what is wrong
+    with a PostgreSQL database."""
     with as_backup_error():
         if not file.is_file():
             raise BackupError(f"{file} is not a file.")
@@ -79,7 +81,7 @@ def restore(file: Path) -> str:
         return restore_sqlite(file, settings.SQLITE_FILE) if settings.SQLITE_FILE else restore_postgres(file)
 
 
-def restore_sqlite(file: Path, place: Path) -> str:
+def restore_sqlite(file: Path, place: Path) -> tuple[str, int]:
     new = sqlite_file.replacement_for(place)
     try:
         copy_sqlite(file, new)
@@ -92,7 +94,7 @@ def restore_sqlite(file: Path, place: Path) -> str:
     return found
 
 
-def restore_postgres(file: Path) -> str:
+def restore_postgres(file: Path) -> tuple[str, int]:
     if connection.introspection.table_names():
         raise BackupError("The database is not empty. Create an empty one, and set DATABASE_URL to it.")
     with conninfo() as database:
@@ -101,10 +103,10 @@ def restore_postgres(file: Path) -> str:
     return migrate_and_verify()
 
 
-def migrate_and_verify() -> str:
+def migrate_and_verify() -> tuple[str, int]:
     if schema.state() == schema.PENDING:
         call_command("migrate", verbosity=0)
-    return verified_summary()
+    return verified_summary(), sum(int(count or 0) for _, count in database_restored.send(None))
 
 
 def verified_summary() -> str:
@@ -118,21 +120,21 @@ def verified_summary() -> str:
     if state := schema.state():
         raise BackupError(f"The database does not match this version: {state}.")
     VaultKey.check_recorded()
-    accounts = User.objects.filter(account=None)
+    accounts = User.objects.filter(account=None).count()
     rows = 0
-    for account in accounts:
+    for ledger in ledgers():
         try:
-            rows += verify(Entry.objects.filter(account=account).rows()).rows
+            rows += verify(ledger.rows.rows()).rows
         except BrokenChain as broken:
-            raise BackupError(f"The ledger of account {account} cannot be verified: {broken}") from broken
+            raise BackupError(f"The ledger of {ledger.name} cannot be verified: {broken}") from broken
     last = Entry.objects.order_by("at").values_list("at", flat=True).last()
-    return f"root accounts: {len(accounts)}, ledger rows: {rows}, last written: {last or 'never'}"
+    return f"root accounts: {accounts}, ledger rows: {rows}, last written: {last or 'never'}"
 
 
 @contextmanager
 def conninfo() -> Iterator[str]:
     """For the PostgreSQL client programs. The password is in a file: every user of the machine sees a command line."""
-    parameters = conninfo_to_dict(settings.ENVIRONMENT.postgres_conninfo)
+    parameters = conninfo_to_dict(settings.ENVIRONMENT.database.conninfo)
     password = str(parameters.pop("password", "")).replace("\\", r"\\").replace(":", r"\:")
     with tempfile.NamedTemporaryFile("w") as file:
         if password:

@@ -14,6 +14,7 @@ from console.access import user_of
 from console.accounts import lock
 from console.factors.forms import ReauthenticationForm
 from console.ledger.kinds import Kind
+from console.ledger.notices import head_line
 from console.ledger.record import record
 from console.outbox import Email
 from console.pages.secured import SecuredView
@@ -43,9 +44,8 @@ class EmailPage(SecuredView):
                 user.email = email
                 user.save(update_fields=["email"])
                 subject = _("Notifications about your account: %s") % user
-                Email.queue(
-                    email, subject, _("You will receive notifications about the account %s at this email.") % user
-                )
+                text = _("You will receive notifications about the account %s at this email.") % user
+                Email.queue(email, subject, f"{text}\n\n{head_line(user.ledger.latest('number'))}")
         if email:
             messages.success(self.request, _("Notifications about your account are sent to %s.") % email)
         else:

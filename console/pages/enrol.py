@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.generic import View
 from qrcode.image.svg import SvgPathImage
 
+from console import devices
 from console.access import log_on_step, next_path, user_of
 from console.factors.authentication import is_totp
 from console.factors.forms import ReauthenticationForm, SecurityForm
@@ -20,8 +21,10 @@ from console.factors.models import Authenticator
 from console.factors.refusals import CodeRefused, Reason
 from console.ledger.kinds import Kind
 from console.ledger.record import record
+from console.pages.recovery import allowed_recovery
 from console.pages.secured import authenticated
 from console.pages.verify import verify_session
+from console.sessions.store import stored_key
 from console.vault import VaultError
 
 ENROLLING_SESSION_KEY = "enrolling"  # the id of the authenticator that this session is about to confirm
@@ -48,7 +51,9 @@ class CurrentForm(ReauthenticationForm):
 
 class Enrol(View):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        self.replacing = Authenticator.objects.filter(user=user_of(request), confirmed=True).exists()
+        self.recovery = allowed_recovery(request)
+        enrolled = Authenticator.objects.filter(user=user_of(request), confirmed=True).exists()
+        self.replacing = enrolled and self.recovery is None
         if self.replacing and not user_of(request).is_verified():
             return log_on_step(request, request.get_full_path())
         return super().dispatch(request, *args, **kwargs)
@@ -85,14 +90,19 @@ class Enrol(View):
             return self.page(form, CurrentForm(), refused.status)
         if self.replacing and (not current.is_valid() or authenticated(request, current) is None):
             return self.page(form, current, current.status)
+        if self.recovery and not self.recovery.spend():
+            return log_on_step(request, request.get_full_path())
         try:
-            codes = self.pending.confirm(replacing=self.replacing, session=request.session.session_key)
+            replacing = self.replacing or self.recovery is not None
+            codes = self.pending.confirm(replacing=replacing, session=stored_key(request.session))
         except CodeRefused as refused:
             form.add_error("otp_token", str(refused))
             return self.page(form, current, refused.status)
         del request.session[ENROLLING_SESSION_KEY]
         verify_session(request, self.pending)
-        return render(request, "console/recovery_codes.html", {"codes": codes, "next": next_path(request)})
+        response = render(request, "console/recovery_codes.html", {"codes": codes, "next": next_path(request)})
+        devices.remember(request, response, user_of(request))
+        return response
 
     def check(self, code: str) -> CodeRefused | None:
         return self.pending.spend(code) if is_totp(code) else CodeRefused(Reason.MALFORMED)

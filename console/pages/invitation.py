@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from django.contrib.auth.tokens import default_token_generator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext_lazy as _
 from django.views.generic import View
 
-from console.accounts import User, lock
+from console.accounts import User, invitation_tokens, lock
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.origin import Actor, ActorKind
@@ -54,4 +53,4 @@ class Invitation(View):
 
 def invited(user_id: int, token: str) -> User | None:
     user = User.objects.filter(pk=user_id, is_active=True).first()
-    return user if user and default_token_generator.check_token(user, token) else None
+    return user if user and invitation_tokens.check_token(user, token) else None

@@ -1,21 +1,24 @@
 """The log-on's first step, and the log-out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, LogoutView
-from django.core.exceptions import NON_FIELD_ERRORS
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from console.access import next_path
 from console.logs import SECRET
-from console.origin import client_address, network_of
-from console.security import guessed_too_often, record_lockout, record_refused_password, submitted_name
+from console.origin import client_address
+from console.proxies import network_of
+from console.rate_limits import LONGEST, Exhausted, RateLimit
+from console.security import guess, log_on_limits, report_unfinished_log_on
 from console.sessions import store as sessions
+from console.sessions.store import Session
 from console.unavailable import Bottleneck, Busy, nothing_changed, unavailable
 
 # A password takes a third of a second of a processor to check; half of a process's threads stay free for others.
@@ -28,8 +31,9 @@ class LogOnForm(AuthenticationForm):
         "inactive": gettext_lazy("This user is disabled. Contact your operator."),
     }
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, limits: Sequence[RateLimit] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.limits = limits
         self.fields["username"].label = gettext_lazy("User name")
         if self.is_bound:
             del self.fields["username"].widget.attrs["autofocus"]
@@ -41,6 +45,13 @@ class LogOnForm(AuthenticationForm):
             raise forms.ValidationError(_("This is an API key. Enter your user name."))
         return name
 
+    def clean(self) -> dict[str, Any]:
+        """Raises Exhausted if the password may not be checked."""
+        if not {"username", "password"} <= self.cleaned_data.keys():
+            return self.cleaned_data
+        with guess(self.cleaned_data["username"], self.limits):
+            return super().clean()
+
 
 class LogOn(LoginView):
     """The password; the page that is asked for next leads on to the second step."""
@@ -49,22 +60,23 @@ class LogOn(LoginView):
     http_method_names = ["get", "head", "post", "options"]
     form_class = LogOnForm
     redirect_authenticated_user = True
+    limits: Sequence[RateLimit] = ()
 
     def get_redirect_url(self, request: HttpRequest | None = None) -> str:
         return next_path(self.request)
 
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return {**super().get_form_kwargs(), "limits": self.limits}
+
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
-            with LOG_ONS.passed(network_of(client_address(request))):
-                return self.check(request)
+            self.limits = log_on_limits(request)
+            with LOG_ONS.passed(network_of(client_address(request) or "")):
+                return super().post(request)
+        except Exhausted:
+            return self.locked_out(request)
         except Busy:
             return unavailable(request, _("Too many people are logging on at the moment."), nothing_changed())
-
-    def check(self, request: HttpRequest) -> HttpResponse:
-        if guessed_too_often(submitted_name(request), client_address(request)):
-            record_lockout(request, "unfamiliar")
-            return locked_out(request)
-        return super().post(request)
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         response = super().form_valid(form)
@@ -72,21 +84,20 @@ class LogOn(LoginView):
         return response
 
     def form_invalid(self, form: forms.BaseForm) -> HttpResponse:
-        if NON_FIELD_ERRORS in form.errors:  # otherwise no password was checked, and nothing is recorded
-            record_refused_password(self.request)
         return self.render_to_response(self.get_context_data(form=form), status=422)
 
-
-def locked_out(request: HttpRequest, *args: Any) -> HttpResponse:
-    """The log-on page where a user name is locked for this IP address (called by django-axes)."""
-    locked = _("Too many incorrect passwords for this user name from this IP address. Try again in 15 minutes.")
-    if getattr(request, "axes_failures_since_start", None):  # this attempt locked it
-        record_lockout(request, "address")
-    return render(request, "console/logon.html", {"form": LogOnForm(request), "locked": locked}, status=429)
+    def locked_out(self, request: HttpRequest) -> HttpResponse:
+        wait = {"Retry-After": str(LONGEST.seconds)}
+        locked = _("Too many incorrect passwords for this user name, or from your network. Try again in 15 minutes.")
+        return self.render_to_response({"form": LogOnForm(request), "locked": locked}, status=429, headers=wait)
 
 
 class LogOut(LogoutView):
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        session = Session.objects.filter(session_key=sessions.stored_key(request.session)).first()
+        if session:
+            report_unfinished_log_on(session)
         response = super().post(request, *args, **kwargs)
-        response.headers["Clear-Site-Data"] = '"cache", "cookies", "storage"'
+        response.headers["Clear-Site-Data"] = '"cache", "storage"'  # no "cookies": the browser stays a known one
+        response.delete_cookie(settings.CSRF_COOKIE_NAME)
         return response

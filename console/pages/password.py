@@ -12,12 +12,14 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from console import devices
 from console.access import user_of
 from console.accounts import User
 from console.factors.forms import ReauthenticationForm
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.pages.secured import SecuredView
+from console.sessions.store import stored_key
 
 
 class NewPasswordForm(forms.Form):
@@ -41,6 +43,11 @@ class NewPasswordForm(forms.Form):
 class PasswordForm(NewPasswordForm, ReauthenticationForm):
     field_order = ["password", "new_password", "otp_token"]
 
+    def clean_new_password(self) -> str:
+        if self.cleaned_data.get("password") == self.cleaned_data["new_password"]:
+            raise forms.ValidationError(_("Choose a password that is different from the current one."))
+        return super().clean_new_password()
+
 
 class Password(SecuredView):
     template_name = "console/password.html"
@@ -53,8 +60,11 @@ class Password(SecuredView):
         with transaction.atomic():
             record(Kind.PASSWORD_CHANGED, user, user=user.username)
             user.set_password(form.cleaned_data["new_password"])
-            user.save(update_fields=["password"])
-            user.sessions.exclude(session_key=session.session_key).delete()
+            user.must_change_password = False
+            user.save(update_fields=["password", "must_change_password"])
+            user.sessions.exclude(session_key=stored_key(session)).delete()
         update_session_auth_hash(self.request, user)
         messages.success(self.request, _("Your password has been changed. All your other sessions have ended."))
-        return redirect("console:security")
+        response = redirect("console:security")
+        devices.remember(self.request, response, user)
+        return response

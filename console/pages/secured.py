@@ -2,29 +2,33 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import authenticate as check_credentials
 from django.http import HttpRequest, HttpResponse
 from django.views.generic import View
 from django.views.generic.base import TemplateResponseMixin
 
 from console.access import user_of
+from console.accounts import folded
 from console.factors.authentication import authenticate
 from console.factors.forms import ReauthenticationForm, SecurityForm
 from console.factors.models import Factor
-from console.factors.refusals import AuthenticationRefused, PasswordRefused, Reason
-from console.origin import client_address
-from console.security import guessed_too_often, record_lockout, record_refused_password
+from console.factors.refusals import AuthenticationRefused, PasswordLocked, PasswordRefused, Reason
+from console.rate_limits import Exhausted, RateLimit
+from console.security import guess
 
 
 def check_password(request: HttpRequest, password: str) -> None:
-    """Check the logged-on user's password. Raises PasswordRefused; guesses count as at the log-on."""
-    name = user_of(request).get_username()
-    if guessed_too_often(name, client_address(request)):
-        record_lockout(request, "unfamiliar")
-        raise PasswordRefused(Reason.PASSWORD_LOCKED)
-    if check_credentials(request, username=name, password=password) is None:
-        record_refused_password(request)
-        raise PasswordRefused(Reason.WRONG_PASSWORD)
+    """Check the logged-on user's password. Raises PasswordRefused. Wrong ones are counted per session: no other session
+    can lock this one out."""
+    name, session = user_of(request).username, request.session.session_key or ""
+    limit = RateLimit("session", settings.GUESSES_PER_SESSION, subject=folded(name), caller=session)
+    try:
+        with guess(name, [limit]):
+            if check_credentials(request, username=name, password=password) is None:
+                raise PasswordRefused(Reason.WRONG_PASSWORD)
+    except Exhausted:
+        raise PasswordLocked from None
 
 
 def authenticated(request: HttpRequest, form: SecurityForm) -> Factor | None:
@@ -33,7 +37,8 @@ def authenticated(request: HttpRequest, form: SecurityForm) -> Factor | None:
     try:
         if isinstance(form, ReauthenticationForm):
             check_password(request, form.cleaned_data["password"])
-        return authenticate(user_of(request), form.cleaned_data["otp_token"])
+        user = user_of(request)
+        return authenticate(user, form.cleaned_data["otp_token"], verified=user.is_verified())
     except AuthenticationRefused as refused:
         form.add_error(refused.field, str(refused))
         form.status = refused.status

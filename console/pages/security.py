@@ -9,6 +9,7 @@ from django.views.generic import TemplateView
 from console.access import next_path, user_of
 from console.factors.forms import ReauthenticationForm
 from console.factors.models import Authenticator, RecoveryCodes
+from console.outbox import Email
 from console.pages.secured import SecuredView
 
 
@@ -20,6 +21,7 @@ class Security(TemplateView):
         return super().get_context_data(
             authenticator=Authenticator.objects.filter(user=user, confirmed=True).first(),
             recovery_codes=RecoveryCodes.objects.filter(user=user).first(),
+            undelivered=Email.given_up(user.email),
             **kwargs,
         )
 

@@ -20,7 +20,7 @@ from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.pages.paged import page_of
 from console.pages.secured import SecuredView
-from console.sessions.store import Session
+from console.sessions.store import Session, stored_key
 
 
 class SessionsForm(SecurityForm):
@@ -42,8 +42,12 @@ class Sessions(SecuredView):
         return sessions.defer("session_data").order_by("-seen_at", "pk")
 
     @cached_property
+    def own(self) -> str:
+        return stored_key(self.request.session)
+
+    @cached_property
     def others(self) -> QuerySet[Session]:
-        return self.live().exclude(session_key=self.request.session.session_key)
+        return self.live().exclude(session_key=self.own)
 
     def form(self, *data: Any) -> SessionsForm:
         return SessionsForm(self.others if data else (), *data)
@@ -63,6 +67,6 @@ class Sessions(SecuredView):
         return super().page(form, status)
 
     def context(self) -> dict[str, Any]:
-        own = self.live().filter(session_key=self.request.session.session_key)
         page = page_of(self.request, self.others)
-        return {**page, "sessions": [*own, *page["page_obj"]], "chosen": self.chosen}
+        sessions = [*self.live().filter(session_key=self.own), *page["page_obj"]]
+        return {**page, "sessions": sessions, "own": self.own, "chosen": self.chosen}

@@ -1,4 +1,7 @@
-"""Sessions in the database, each with its user, so that they can be listed and ended from elsewhere."""
+"""Sessions in the database, each with its user, so that they can be listed and ended from elsewhere.
+
+A row has the digest of the session key that the cookie carries: a copied database logs nobody on.
+"""
 
 import hashlib
 import time
@@ -7,10 +10,13 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.db import SessionStore as DatabaseSessions
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 from django.http import HttpRequest
+from django.utils import timezone
+from django_otp import DEVICE_ID_SESSION_KEY
 
 from console.origin import current_origin
 
@@ -19,10 +25,22 @@ ADDRESS, BROWSER = "address", "browser"
 SEEN_SECONDS = 60  # stored no more often
 
 
+def digest_of(session_key: str) -> str:
+    """SHA-256, which needs no key: a session key is random (165 bits)."""
+    return hashlib.sha256(session_key.encode()).hexdigest()
+
+
+def stored_key(session: SessionBase) -> str:
+    """What the row of a session has of its key."""
+    return digest_of(session.session_key or "")
+
+
 class Session(AbstractBaseSession):
+    session_key = models.CharField(max_length=64, primary_key=True, editable=False)  # its digest
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.CASCADE, null=True, related_name="sessions", editable=False
     )
+    verified = models.BooleanField(default=False, editable=False)  # by a factor
     began_at = models.DateTimeField(null=True, editable=False)
     seen_at = models.DateTimeField(null=True, editable=False)
     address = models.GenericIPAddressField(null=True, editable=False)
@@ -34,12 +52,13 @@ class Session(AbstractBaseSession):
 
     @property
     def name(self) -> str:
-        """What a page may call it: the key itself would let a reader in."""
-        return hashlib.sha256(self.session_key.encode()).hexdigest()[:16]
+        """What a page calls it."""
+        return self.session_key[:16]
 
 
 class SessionStore(DatabaseSessions):
-    """Ends a session that is idle for SESSION_COOKIE_AGE, or SESSION_SECONDS after the log-on."""
+    """Ends a session that is idle for SESSION_COOKIE_AGE, and in any case SESSION_SECONDS after the log-on; while no
+    factor has been passed, LOGON_SECONDS after the password."""
 
     @classmethod
     def get_model_class(cls) -> type[Session]:
@@ -55,15 +74,30 @@ class SessionStore(DatabaseSessions):
         """Asks the database only for keys that can be one: PostgreSQL fails on a NUL."""
         return bool(super()._validate_session_key(key)) and key.isascii() and key.isalnum()  # type: ignore[misc]
 
+    def _get_session_from_db(self) -> Session | None:
+        session = Session.objects.filter(session_key=stored_key(self), expire_date__gt=timezone.now()).first()
+        if session is None:
+            self._session_key = None
+        return session
+
+    def exists(self, session_key: str) -> bool:
+        return super().exists(digest_of(session_key))
+
+    def delete(self, session_key: str | None = None) -> None:
+        super().delete(digest_of(session_key or self.session_key or ""))
+
     def get_expiry_date(self, **kwargs: Any) -> datetime:
         idle: datetime = super().get_expiry_date(**kwargs)
+        seconds = settings.SESSION_SECONDS if DEVICE_ID_SESSION_KEY in self else settings.LOGON_SECONDS
         began = self.get(BEGAN)
-        return min(idle, moment(began + settings.SESSION_SECONDS)) if began else idle
+        return min(idle, moment(began + seconds)) if began else idle
 
     def create_model_instance(self, data: dict[str, Any]) -> Session:
         session = super().create_model_instance(data)
         assert isinstance(session, Session)
+        session.session_key = stored_key(self)
         session.user_id = data.get(SESSION_KEY)
+        session.verified = DEVICE_ID_SESSION_KEY in data
         session.began_at = moment(data[BEGAN]) if BEGAN in data else None
         session.seen_at = moment(data[SEEN]) if SEEN in data else None
         session.address, session.browser = data.get(ADDRESS), data.get(BROWSER, "")

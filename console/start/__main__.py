@@ -34,13 +34,21 @@ def start() -> int:
     held = lock.take(found.data_dir, f"serves {found.console_url}")
     check_port("PORT", found.port)
     check_port("GATE_PORT", found.gate_port)
-    secrets_file.write(found.secrets_file, made)
+    if found.gate_metrics_port:
+        check_port("GATE_METRICS_PORT", found.gate_metrics_port)
+    new = secrets_file.write(found.secrets_file, made)
 
     import django
 
-    django.setup()
+    django.setup()  # which takes the secrets
     from console.start import site
 
+    try:
+        site.check_password(found)
+    except StartError:
+        if new:  # a start that made nothing else leaves nothing behind
+            found.secrets_file.unlink()
+        raise
     password = site.prepare(found)
     servers = Servers(found, held)
     if servers.serving():

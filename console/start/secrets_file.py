@@ -11,10 +11,12 @@ def new_secrets() -> dict[str, str]:
     return {"SECRET_KEY": secrets.token_urlsafe(48), "VAULT_KEYS": new_key(), "DIGEST_KEYS": new_key()}
 
 
-def write(file: Path, made: dict[str, str]) -> None:
-    """Where there is none yet: whole or not at all, readable by its owner alone."""
-    if not file.exists():
-        write_atomically(file, "".join(f"{name}={value}\n" for name, value in made.items()))
+def write(file: Path, made: dict[str, str]) -> bool:
+    """Where there is none yet: whole or not at all, readable by its owner alone. Whether it was written."""
+    if file.exists():
+        return False
+    write_atomically(file, "".join(f"{name}={value}\n" for name, value in made.items()))
+    return True
 
 
 def write_atomically(file: Path, text: str) -> None:

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -18,30 +19,38 @@ class Site:
     certificate: Path
     server: Server
 
-    def person(self) -> Person:
-        return Person(self.address, self.certificate)
+    def person(self, address: str = "127.0.0.1") -> Person:
+        """Somebody who comes from that IP address."""
+        person = Person(self.address, self.certificate)
+        person.http.headers["X-Real-IP"] = address
+        return person
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Site]:
+def serving(folder: Path, limits: bool) -> Iterator[Site]:
     port = free_port()
     address = f"https://127.0.0.1:{port}"
     with running(folder / "data", CONSOLE_URL=address, TRUSTED_PROXIES="127.0.0.1", **AS_INSTALLED) as server:
-        gateway = Gateway(folder / "nginx", gate=server.gate_port, console=server.port, console_at=port)
+        gateway = Gateway(folder / "nginx", gate=server.gate_port, console=server.port, console_at=port, limits=limits)
         with gateway.serving():
             yield Site(address, gateway.certificate, server)
 
 
+def has_limits(module: ModuleType) -> bool:
+    """Of requests and connections for each caller: a tool that stands for many of them does without."""
+    return bool(getattr(module, "LIMITS", True))
+
+
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with serving(tmp_path_factory.mktemp("site")) as started:
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with serving(tmp_path_factory.mktemp("site"), has_limits(request.module)) as started:
         yield started
 
 
 @pytest.fixture
-def fresh_site(tmp_path: Path) -> Iterator[Site]:
+def fresh_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """The same for one test alone."""
-    with serving(tmp_path) as started:
+    with serving(tmp_path, has_limits(request.module)) as started:
         yield started
 
 

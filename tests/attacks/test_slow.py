@@ -16,6 +16,7 @@ from tests.support.person import wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.gateway, pytest.mark.slow_clients]
 CONNECTIONS = 1500
+LIMITS = False  # as from as many addresses
 LONG = "/static/admin/js/vendor/xregexp/xregexp.js"  # more than a connection's buffers hold
 WAYS = {
     "headers": ["-H", "-i", "5", "-u", "{address}/login/"],

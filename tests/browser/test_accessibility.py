@@ -1,11 +1,16 @@
 """axe-core finds nothing on any page or dialog, in both colour schemes; and the keyboard is enough."""
 
+import re
+import subprocess
+import sys
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.test_journey import log_on_and_enrol, verify
 from tests.support.person import NAME, PASSWORD, code
+from tests.support.servers import ROOT, Server
 
 pytestmark = pytest.mark.browser
 
@@ -67,6 +72,7 @@ def test_axe_finds_no_violation(context: BrowserContext) -> None:
         ("/security/sessions/", "Sessions"),
         ("/security/password/", "Change password"),
         ("/security/email/", "Change email"),
+        ("/security/show-once/", "Show API keys once"),
         ("/security/authenticator/", "Authenticator app"),
         ("/security/recovery-codes/", "Generate new recovery codes"),
         ("/nothing-here", "Page not found"),
@@ -76,6 +82,21 @@ def test_axe_finds_no_violation(context: BrowserContext) -> None:
         page.goto(address)
         expect(page).to_have_title(f"{title} · API Key Console")
         check(page)
+    page.goto("/security/show-once/")
+    page.get_by_label("Delete them").check()
+    page.get_by_label("Security code").fill(codes.pop())
+    page.get_by_role("button", name="Show new keys once").click()
+    expect(page.get_by_role("status").last).to_contain_text("are shown once")
+    page.get_by_role("link", name="Show API keys once").click()
+    expect(page.get_by_label("Security code")).to_be_visible()
+    check(page)
+    page.get_by_role("link", name="API Key Management").click()
+    page.get_by_role("link", name="View").first.click()
+    expect(page.get_by_role("dialog")).to_contain_text("This API key cannot be viewed")
+    check(page)
+    page.get_by_role("dialog").get_by_role("button", name="Create New API Key").click()
+    expect(page.locator("#api-key-value")).to_be_visible()
+    page.get_by_role("button", name="Close").click()
     page.get_by_role("button", name="Log out").click()
     page.get_by_label("User name").fill(NAME)
     page.get_by_label("Password").fill(PASSWORD)
@@ -100,6 +121,26 @@ def test_axe_finds_no_violation(context: BrowserContext) -> None:
     page.locator("main form").evaluate(too_many)
     expect(page).to_have_title("Bad request · API Key Console")  # the page of a failure but for its words
     check(page)
+
+
+def test_nor_on_what_a_recovery_link_opens(context: BrowserContext, fresh_server: Server) -> None:
+    command = [sys.executable, "manage.py", "breakglass", NAME]
+    printed = subprocess.check_output(command, cwd=ROOT, env=fresh_server.environment, text=True)
+    (path,) = re.findall(r"/recovery/\S+", printed)
+    page = context.new_page()
+    page.goto(path)
+    check(page)
+    page.get_by_label("New password").fill("short")
+    page.get_by_role("button", name="Set password").click()
+    expect(page.locator(".errorlist")).to_be_visible()
+    check(page)
+    page.get_by_label("New password").fill("a quite different sentence")
+    page.get_by_role("button", name="Set password").click()
+    expect(page.get_by_role("button", name="Log on")).to_be_visible()
+    for gone in (path, path.replace("/recovery/", "/recovery/cancel/")):
+        page.goto(gone)
+        expect(page.get_by_role("heading")).to_have_text("This link is no longer valid")
+        check(page)
 
 
 def test_a_second_click_while_the_first_is_on_its_way_does_no_harm(context: BrowserContext) -> None:

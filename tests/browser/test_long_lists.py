@@ -55,13 +55,14 @@ def test_a_key_is_searched_for_and_its_dialog_leads_back(context: BrowserContext
 
 def test_an_operator_finds_an_account_by_typing(context: BrowserContext, fresh_server: Server) -> None:
     page = context.new_page()
-    log_on_and_enrol(page)
+    codes = log_on_and_enrol(page)
     fresh_server.run_script(FILL)
     page.goto("/admin/console/user/add/")
     page.get_by_role("combobox").first.click()
     page.locator(".select2-search__field").fill("someb")
     page.get_by_role("option", name="somebody").click()
     page.get_by_label("Username").fill("member")
+    page.get_by_label("Security code").fill(codes[0])
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".invitation")).to_be_visible()
     page.goto("/admin/console/user/?q=member")

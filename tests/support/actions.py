@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from console.ledger.kinds import Kind
+from console.sessions.store import stored_key
 from tests.support.person import PASSWORD, code
 from tests.support.world import World
 
@@ -46,14 +47,20 @@ def change_email(world: World) -> Any:
 
 
 def end_session(world: World) -> Any:
-    names = [session.name for session in world.owner.sessions.filter(session_key=world.second.session.session_key)]
+    names = [session.name for session in world.owner.sessions.filter(session_key=stored_key(world.second.session))]
     return world.browser.post("/security/sessions/", {"session": names, "otp_token": world.code})
+
+
+def show_once(world: World) -> Any:
+    return world.browser.post("/security/show-once/", {"existing": "delete", "otp_token": world.code})
 
 
 ACTIONS: dict[Kind, Callable[[World], Any]] = {
     Kind.KEY_CREATED: create,
     Kind.KEY_VIEWED: view,
     Kind.KEY_DELETED: delete,
+    Kind.SHOW_ONCE_ON: show_once,
+    Kind.COPIES_DELETED: show_once,
     Kind.RECOVERY_CODES_CREATED: new_codes,
     Kind.FACTOR_ADDED: replace_authenticator,
     Kind.FACTOR_REMOVED: replace_authenticator,

@@ -20,10 +20,13 @@ def addresses(key_id: uuid.UUID | None = None) -> list[str]:
     """All of them outside the operators' site, with that key in the place of one."""
     found = [address for address, _ in patterns(get_resolver().url_patterns)]
     return [
-        address.replace("<uuid:key_id>", str(key_id or uuid.uuid4())).replace("<int:user_id>/<slug:token>", "1/none")
+        address.replace("<uuid:key_id>", str(key_id or uuid.uuid4()))
+        .replace("<int:user_id>", "1")
+        .replace("<slug:token>", "none")
         for address in found
     ]
 
 
-OPEN = ["/", "/login/", "/logout/", "/healthz", "/readyz", "/leaked-keys", "/invitation/1/none/"]
+OPEN = ["/", "/login/", "/logout/", "/healthz", "/readyz", "/leaked-keys", "/csp-reports", "/invitation/1/none/"]
+OPEN += ["/recovery/none/", "/recovery/cancel/none/"]
 PASSWORD_ONLY = ["/login/verify/", "/security/authenticator/"]

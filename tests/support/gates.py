@@ -21,6 +21,7 @@ from django.db import connection
 from apikeys.gate import app as gate
 from apikeys.gate import call
 from apikeys.gate.configuration import GateConfiguration
+from apikeys.keys.tombstones import append
 from apikeys.metering.fold import fold_all
 from apikeys.models import ApiKey, Usage
 from apikeys.usage.store import UsageStore
@@ -110,6 +111,7 @@ class Gate:
         **environment: str,
     ) -> None:
         self.host, self.port, self.folder, self.configuration = host, free_port(), folder, configuration
+        append(folder / "deleted-keys", [])  # which the gate would miss until `meter` has begun
         self.environment = os.environ | {
             "CONSOLE_DATA_DIR": str(folder),
             "DATABASE_URL": database_url(),
@@ -181,15 +183,18 @@ class Gate:
 class GateInProcess:
     """The same in the test's own process, called as apikeys.gate.http calls it."""
 
-    def __init__(self, folder: Path, TRUSTED_PROXIES: str = "") -> None:
+    def __init__(self, folder: Path, TRUSTED_PROXIES: str = "", metrics_port: int | None = None) -> None:
         self.configuration = GateConfiguration(
             database=Path(connection.settings_dict["NAME"]) if connection.vendor == "sqlite" else database_url(),
             digests=settings.VAULT.digests,
             trusted_proxies=TrustedProxies.parse(TRUSTED_PROXIES),
+            deleted_keys_file=folder / "deleted-keys",
             metering_dir=folder / "metering",
             metering_seconds=0.1,
             max_connections=100,
+            metrics_port=metrics_port,
         )
+        append(self.configuration.deleted_keys_file, [])
 
     def __enter__(self) -> Self:
         self.runner = asyncio.Runner()

@@ -11,6 +11,7 @@ from django.test import Client
 from apikeys.models import ApiKey
 from console.factors.models import Authenticator, RecoveryCodes
 from console.models import User
+from console.sessions.store import stored_key
 from tests.support.person import PASSWORD
 
 if TYPE_CHECKING:
@@ -48,6 +49,24 @@ def verified_client(user: User, **options: bool) -> Client:
     return client
 
 
+class Operator(Client):
+    """An operator's verified browser, and the codes to act with."""
+
+    def __init__(self, name: str = "operator") -> None:
+        super().__init__()
+        self.user = enrolled(name, is_staff=True)
+        self.cookies = verified_client(self.user).cookies
+        self.codes = iter(self.user.spare_codes)
+
+    def new_codes(self) -> list[str]:
+        return RecoveryCodes.issue(self.user)
+
+    def act(self, action: str, *chosen: Any, address: str = "/admin/console/user/") -> Any:
+        """Choose those rows, and confirm with a code."""
+        data = {"action": action, "_selected_action": [row.pk for row in chosen], "otp_token": next(self.codes)}
+        return self.post(address, data, follow=True)
+
+
 @dataclass
 class World:
     """An owner with two browsers, a key, and codes to spend."""
@@ -64,8 +83,10 @@ class World:
         return [
             owner.password,
             owner.email,
+            owner.show_once,
             list(ApiKey.objects.values_list("pk", "deleted_at").order_by("pk")),
+            ApiKey.objects.filter(sealed_secret=None).count(),
             list(Authenticator.objects.filter(confirmed=True).values_list("pk", "user")),
             len(RecoveryCodes.objects.get(user=owner).digests) == 10,  # spending one is no action
-            owner.sessions.filter(session_key=self.second.session.session_key).exists(),
+            owner.sessions.filter(session_key=stored_key(self.second.session)).exists(),
         ]

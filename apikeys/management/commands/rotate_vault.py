@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, models, transaction
 
 from apikeys.keys.models import ApiKey
-from console.factors.models import Authenticator
+from console.factors.models import Authenticator, RecoveryCodes
 from console.ledger.kinds import Kind
 from console.ledger.record import record
 from console.start.secrets_file import write_atomically
@@ -19,7 +19,12 @@ from console.vault_keys import VaultKey
 
 BUSY_SECONDS = 60  # for another writer
 BATCH = 200  # rows that are locked together
+NAMED = 20  # in an error
 WIDTH = 40  # of the progress bar
+
+
+def some(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (" …" if len(names) > NAMED else "")
 
 
 class Command(BaseCommand):
@@ -31,6 +36,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--add", action="store_true", help="only add a new version of both keys to secrets.env")
+        parser.add_argument(
+            "--retire", action="store_true", help="then also make the older versions of DIGEST_KEYS dispensable"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if connection.vendor == "sqlite":  # unlike a page, a rotation can wait for other writers
@@ -59,7 +67,35 @@ class Command(BaseCommand):
         VaultKey.objects.filter(name="VAULT_KEYS", version__lt=newest).delete()
         self.stdout.write(f"{moved} moved, {self.done - moved} already had the newest keys.")
         self.stdout.write("Older versions of VAULT_KEYS can be removed now.")
-        self.stdout.write("Keep those of DIGEST_KEYS: they recognize deleted keys and unused recovery codes.")
+        if options["retire"]:
+            self.retire()
+        else:
+            if count := ApiKey.objects.resting_on_older_keys().count():
+                self.stdout.write(f"API keys that are shown once and rest on older versions of DIGEST_KEYS: {count}.")
+            needed = "keys that are shown once, deleted keys and unused recovery codes"
+            self.stdout.write(f"Keep those of DIGEST_KEYS: they recognize {needed}.")
+
+    def retire(self) -> None:
+        """Every key with a copy that can be opened has the newest digest by now."""
+        resting = ApiKey.objects.resting_on_older_keys().order_by("account__username")
+        names = [*resting.values_list("account__username", flat=True).distinct()]
+        if names:
+            raise CommandError(
+                f"{len(names)} accounts have API keys that are shown once and rest on older versions of DIGEST_KEYS: "
+                f"{some(names)}. Have their owners replace these keys, and run this again."
+            )
+        codes = RecoveryCodes.objects.order_by("user__username").select_related("user")
+        names = [each.user.username for each in codes if each.rests_on_older_keys()]
+        if names:
+            raise CommandError(
+                f"{len(names)} users have recovery codes that rest on older versions of DIGEST_KEYS: {some(names)}. "
+                "Have them create new ones at /security/recovery-codes/, or reset their factors, and run this again."
+            )
+        VaultKey.objects.filter(name="DIGEST_KEYS", version__lt=settings.VAULT.versions[0]).delete()
+        self.stdout.write(
+            "Older versions of DIGEST_KEYS can be removed now. Keys that were deleted before the newest one was added "
+            "are answered `unknown` from then on, no longer `deleted`."
+        )
 
     def rotate_all(self, sealed: list[models.QuerySet[Any]]) -> int:
         self.total, self.done = sum(rows.count() for rows in sealed), 0
@@ -92,7 +128,7 @@ class Command(BaseCommand):
         except VaultError:
             self.damaged.append(row)
             return False
-        before = row.sealed_secret, getattr(row, "digest", None)
+        before = row.sealed_secret, getattr(row, "digest_version", None)
         if not settings.VAULT.newest(bytes(row.sealed_secret or b"")):
             row.sealed_secret = settings.VAULT.seal(row.place, secret)
         if isinstance(row, ApiKey):
@@ -100,8 +136,8 @@ class Command(BaseCommand):
             if bytes(row.digest) not in digests:
                 self.damaged.append(row)
                 return False
-            row.digest = digests[0] if digests[0] != bytes(row.digest) else row.digest
-        return before != (row.sealed_secret, getattr(row, "digest", None))
+            row.digest, row.digest_version = digests[0], settings.VAULT.versions[0]
+        return before != (row.sealed_secret, getattr(row, "digest_version", None))
 
     def record_damaged(self) -> None:
         for row in self.damaged[self.recorded :]:
@@ -133,7 +169,10 @@ class Command(BaseCommand):
             f"{name}={lines[name]}\n" if (name := line.partition("=")[0]) in lines else f"{line}\n"
             for line in text.splitlines()
         ]
-        write_atomically(file, "".join(changed))
+        try:
+            write_atomically(file, "".join(changed))
+        except OSError as error:
+            raise CommandError(f"{file} cannot be written ({error}). Add a version where it comes from.") from error
         self.stdout.write(f"{file} has new versions. Back it up; restart the gates, then the consoles, then rotate.")
         if lines["DIGEST_KEYS"] == used["DIGEST_KEYS"]:
             self.stdout.write(f"DIGEST_KEYS is unchanged: it has {MAX_DIGEST_KEYS} versions, the maximum.")

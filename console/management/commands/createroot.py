@@ -23,7 +23,7 @@ def weakness(name: str, password: str) -> str:
 
 class Command(BaseCommand):
     help = (
-        "Creates a root account and prints its password, once. "
+        "Creates a root account and prints its password, once. It must be changed at the first log-on. "
         "If CONSOLE_ROOT_PASSWORD is set, it becomes the password and is not printed."
     )
 
@@ -35,9 +35,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         given = settings.ENVIRONMENT.root_password
         if given and (why := weakness(options["name"], given)):
-            raise CommandError(why)
+            raise CommandError(f"CONSOLE_ROOT_PASSWORD: {why}")
+        choices = {"operator": options["operator"], "email": options["email"], "printed": not given}
         try:
-            password = create_root(options["name"], given, operator=options["operator"], email=options["email"])
+            password = create_root(options["name"], given, **choices)
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from error
         self.stdout.write(f"Account:  {options['name']}")

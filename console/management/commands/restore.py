@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from console.management.backups import BackupError, restore
@@ -21,8 +22,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            content = restore(options["file"].absolute())
+            content, again = restore(options["file"].absolute())
         except BackupError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"Restored: {content}. Verified.")
-        self.stdout.write("Keys that were deleted after the backup are active again. Delete them again.")
+        if settings.DELETED_KEYS_FILE.exists():
+            self.stdout.write(f"Keys that were deleted after the backup, and are deleted again: {again}.")
+        else:
+            self.stdout.write(
+                f"{settings.DELETED_KEYS_FILE} does not exist: keys that were deleted after the backup are active "
+                "again. Put a copy of that file in place before you start, or delete them again."
+            )
