@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from console.permanent import permanent
 
 U = TypeVar("U", bound="User")
+LONGEST_NAME = 150  # characters, as Django has it
 
 
 def folded(name: str) -> str:
@@ -30,7 +31,7 @@ class Users(UserManager[U]):
     def named(self, name: str) -> U | None:
         """The user of that name, in any case. Of twins (see fold_names), the one with exactly this spelling, otherwise
         the oldest."""
-        if "\0" in name:  # an error in PostgreSQL
+        if "\0" in name or len(name) > LONGEST_NAME:  # the one is an error in PostgreSQL, the other slow to fold
             return None
         found = self.filter(Q(username=name) | Q(folded_name=folded(name))).select_related("account")
         return min(found, key=lambda user: user.username != name, default=None)
@@ -98,14 +99,19 @@ class User(AbstractUser):
         super().save(*args, **kwargs)
 
     def clean(self) -> None:
-        super().clean()
+        super().clean()  # which normalizes the name, after its length was checked
         if self._state.adding:
             self.clean_name()
         if self.account is not None and (self.account == self or not self.account.is_root_account):
             raise ValidationError({"account": _("Choose a root account. A RAM user cannot have RAM users of its own.")})
 
     def clean_name(self) -> None:
-        """Raises ValidationError where another user has this name, in any case."""
+        """Raises ValidationError where another user has this name, in any case, or where it is none once normalized."""
+        field: Any = self._meta.get_field("username")
+        try:
+            field.run_validators(self.username)
+        except ValidationError as error:
+            raise ValidationError({"username": error}) from error
         others = User.objects.exclude(pk=self.pk).filter(folded_name=folded(self.username))
         if other := others.first():
             message = _("A user named %(name)s already exists. User names are not case-sensitive.")

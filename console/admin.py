@@ -92,7 +92,7 @@ class UserAdmin(OperatorsAdmin):
         self, request: HttpRequest, queryset: QuerySet[User], search_term: str
     ) -> tuple[QuerySet[User], bool]:
         """Whatever the case: SQLite alone knows that of ASCII only."""
-        return super().get_search_results(request, queryset, folded(search_term))
+        return super().get_search_results(request, queryset, folded("".join(filter(str.isprintable, search_term))))
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
@@ -129,6 +129,10 @@ class UserAdmin(OperatorsAdmin):
             return _("You cannot apply this action to yourself. Ask another operator.")
         if action == "invite_again" and all(user.has_usable_password() for user in chosen):
             return _("All selected users have a password, which only they can change.")
+        if action == "invite_again" and any(user.is_staff for user in chosen):
+            return _("An operator is not invited: whoever opens the link would be one. Withdraw the role first.")
+        if action == "grant_role" and len(self.recoverable(chosen)) < len(chosen):
+            return _("An operator needs a password and an authenticator first, which the user sets.")
         if action in LOST and not self.recoverable(chosen):
             return _("None of the selected users has both a password and an authenticator. Use `manage.py breakglass`.")
         return super().refusal(request, action, chosen)

@@ -60,7 +60,9 @@ class OperatorRequest(models.Model):
 
     @classmethod
     def waiting(cls) -> "models.QuerySet[Self]":
-        return cls.objects.filter(at__gt=timezone.now() - VALID)
+        """Those of who is an operator still."""
+        asked = cls.objects.filter(at__gt=timezone.now() - VALID, by__is_staff=True, by__is_active=True)
+        return asked.filter(Q(by__account=None) | Q(by__account__is_active=True))
 
     def rows(self) -> list[Any]:
         return [*apps.get_model(self.model)._default_manager.filter(pk__in=[*self.chosen])]

@@ -12,6 +12,8 @@ from urllib.parse import quote
 from console import secret_files
 from console.database_url import Database
 
+NOT_IN_FILE = {"CONSOLE_DATA_DIR", "SECRETS_FILE"}  # which say where secrets.env is
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -53,7 +55,7 @@ class Reading:
 
     def add_secrets(self, file: Path, new_secrets: Mapping[str, str] | None) -> None:
         """From the file, what the environment does not set."""
-        names = {each.name for each in self.variables.values()} - {"CONSOLE_DATA_DIR", "SECRETS_FILE"}
+        names = {each.name for each in self.variables.values()} - NOT_IN_FILE
         try:
             exposed, text = secret_files.exposed(file), file.read_text()
         except FileNotFoundError:

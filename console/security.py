@@ -4,6 +4,7 @@ import logging
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -13,7 +14,7 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
-from console.accounts import User, folded, lock
+from console.accounts import LONGEST_NAME, User, folded, lock
 from console.browsers import browser_and_system
 from console.devices import known_device
 from console.factors.models import Authenticator
@@ -24,7 +25,7 @@ from console.ledger.record import record, record_or_rehearse
 from console.origin import Actor, ActorKind, Origin, acting, client_address, current_origin
 from console.proxies import SITE, network_of
 from console.rate_limits import Exhausted, RateLimit, exhausted, give_back, reset, take
-from console.sessions.store import Session
+from console.sessions.store import Session, stored_key
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,9 @@ class PasswordBackend(ModelBackend):
 
 
 def submitted_name(request: HttpRequest) -> str:
-    """The user name that a password was submitted for, as the form reads it."""
-    return unicodedata.normalize("NFKC", request.POST.get("username", "").strip())
+    """The user name that a password was submitted for, as the form reads it. Of one that is too long for a user's, the
+    rest is left out first: to normalize 128 KiB of accents takes seconds."""
+    return unicodedata.normalize("NFKC", request.POST.get("username", "").strip()[: LONGEST_NAME + 1])
 
 
 def log_on_limits(request: HttpRequest) -> list[RateLimit]:
@@ -118,10 +120,16 @@ def record_failure(kind: Kind, name: str, **params: Any) -> None:
     record_or_rehearse(kind, user, actor=Actor(ActorKind.USER, user.username if user else ""), **params)
 
 
-def report_unfinished_log_ons() -> None:
-    """Tell owners of sessions that ended after the right password and before a right code."""
-    ended = Session.objects.filter(expire_date__lt=timezone.now(), verified=False, user__isnull=False)
+def report_unfinished_log_ons(before: datetime) -> None:
+    """Tell owners of sessions that ended `before`, after the right password and before a right code."""
+    ended = Session.objects.filter(expire_date__lt=before, verified=False, user__isnull=False)
     for session in ended.select_related("user__account").defer("user__password", "user__account__password"):
+        report_unfinished_log_on(session)
+
+
+def report_end_of_session(request: HttpRequest) -> None:
+    """Before the session at hand is ended."""
+    if session := Session.objects.filter(session_key=stored_key(request.session)).first():
         report_unfinished_log_on(session)
 
 

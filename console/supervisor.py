@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from console import environment, secret_files
+from console.reading import NOT_IN_FILE
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -114,9 +115,14 @@ class Supervisor:
 
 @contextmanager
 def handed_over(name: str, given: Mapping[str, str]) -> Iterator[tuple[dict[str, str], int]]:
-    """The environment of that program, which has no secret in it, and a file that has its secrets: in memory, and gone
-    with the program."""
-    secrets = {variable: given[variable] for variable in SECRETS[name] if variable in given}
+    """The environment of that program, which has no secret in it, and a file that has its secrets, and what else stands
+    in secrets.env: in memory, and gone with the program."""
+    withheld = environment.SECRETS - {*SECRETS[name]} | NOT_IN_FILE
+    secrets = {
+        variable: text
+        for variable, text in given.items()
+        if variable not in withheld and (variable in SECRETS[name] or not os.environ.get(variable))
+    }
     if name == "Gate" and "GATE_DATABASE_URL" in given:
         secrets["DATABASE_URL"] = given["GATE_DATABASE_URL"]
     file = os.memfd_create("secrets.env")

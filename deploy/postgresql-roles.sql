@@ -5,11 +5,16 @@
 
 BEGIN;
 
+-- Nobody but the owner makes tables or functions (the default since PostgreSQL 15).
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+
 -- The console, and the commands of manage.py other than `migrate`. The ledger is only ever added to.
 GRANT USAGE ON SCHEMA public TO api_key_console;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO api_key_console;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO api_key_console;
 REVOKE UPDATE, DELETE, TRUNCATE ON console_entry, console_installationentry FROM api_key_console;
+REVOKE DELETE ON apikeys_apikey, apikeys_usage, console_user, console_budget FROM api_key_console;
+REVOKE INSERT, UPDATE, DELETE ON django_migrations FROM api_key_console;
 
 -- The gate: the columns of its index, and with which digest keys they were made.
 GRANT USAGE ON SCHEMA public TO api_key_gate;

@@ -305,6 +305,14 @@ class TestFloods:
             assert (more.actor, more.params) == ("system", {"kind": kind, "more": 30})
         call_command("verify_ledger", "--account=owner")
 
+    def test_one_of_a_ram_user_hides_nothing_that_is_about_the_owner(self, owner: Enrolled, ram_user: Enrolled) -> None:
+        for user in [ram_user] * (ROWS + 1) + [owner]:
+            browser = Client()
+            browser.post("/login/", {"username": user.username, "password": PASSWORD})
+            browser.post("/logout/")
+        rows = Entry.objects.filter(kind=Kind.PASSWORD_ACCEPTED)
+        assert [rows.filter(who=user.username).count() for user in (ram_user, owner)] == [ROWS, 1]
+
     def test_the_owner_reads_how_many_more(self, owner: Enrolled, ram_user: Enrolled) -> None:
         browser = verified_client(ram_user)
         with time_machine.travel(NOON, tick=False) as clock:

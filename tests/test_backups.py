@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
 from tests.support import tampering
@@ -33,6 +34,9 @@ class Backup:
         with running(folder / "data") as server, Person(server.address) as owner:
             self.key_id, self.secret = owner.log_on().create()
             self.recovery_codes = owner.recovery_codes
+            assert manage(server, "breakglass", "root").returncode == 0
+            of_postgres = "DATABASE_URL" in server.environment
+            server.execute(f"DROP TRIGGER console_entry_no_{'change ON console_entry' if of_postgres else 'delete'}")
             self.made = manage(server, "backup", self.file)
             self.again = manage(server, "backup", self.file)
             self.meanwhile = manage(server, "restore", self.file)
@@ -84,6 +88,10 @@ def test_what_was_there_is_there_again_but_for_what_is_deleted_since(backup: Bac
         f"{other.folder / 'deleted-keys'} does not exist: keys that were deleted after the backup are active again."
     )
     assert missing in restored.stdout
+    links_and_sessions = "SELECT (SELECT count(*) FROM console_recovery), (SELECT count(*) FROM console_session)"
+    assert other.execute(links_and_sessions) == [(0, 0)]
+    with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError), match="append-only"):
+        other.execute("DELETE FROM console_entry")
     printed = other.start()
     try:
         assert "Password:" not in printed

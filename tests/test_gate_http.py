@@ -47,6 +47,8 @@ def test_it_speaks_http(gate: Gate) -> None:
     assert gate.send(endless).startswith(b"HTTP/1.1 413")
     assert gate.ask(TOKEN + secret[:20] + b"\0" + secret[20:])[0] == 400
     assert gate.ask(b"x: " + b"y" * 40_000, TOKEN + secret)[0] == 431
+    assert gate.ask(*[b"a:"] * 97, TOKEN + secret)[0] == 200  # and Host and Connection
+    assert gate.ask(*[b"a:"] * 98, TOKEN + secret)[0] == 431
     with socket.create_connection(("127.0.0.1", gate.port), timeout=20) as slow:
         for part in (call[:10], call[10:40], call[40:] + b"Connection: close\r\n", b"\r\n"):
             slow.sendall(part)

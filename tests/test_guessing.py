@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.test import Client
+from django.test import Client, RequestFactory
 from pytest_django import Settings
 
 from console.ledger.kinds import Kind
 from console.ledger.models import Entry
 from console.models import User
+from console.security import submitted_name
 from tests.support.person import PASSWORD
 from tests.support.world import Enrolled, verified_client
 
@@ -32,6 +33,14 @@ def log_on(codes: Iterator[str], address: str = HOME) -> Client:
     assert guess(address, password=PASSWORD, browser=browser) == 302
     assert browser.post("/login/verify/", {"otp_token": next(codes)}).status_code == 302
     return browser
+
+
+def test_a_name_that_takes_long_to_normalize_is_cut_first(rf: RequestFactory) -> None:
+    """128 KiB of accents in the wrong order held a process for seconds, before any limit was asked."""
+    name = "a" + "\u0301" * 16_000 + "\u0316" * 16_000
+    assert len(submitted_name(rf.post("/login/", {"username": name}))) <= 151
+    assert User.objects.named(name) is None
+    assert guess(ABROAD, name) == 422
 
 
 def with_cookies_of(browser: Client, *names: str) -> Client:

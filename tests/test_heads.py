@@ -1,9 +1,12 @@
 """Signed heads of the ledger: what somebody who writes to the database, and even to the file, cannot get past."""
 
+import base64
 import io
+import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +24,7 @@ from pytest_django import Settings
 
 from console.environment import ConfigurationError, read
 from console.ledger import heads
-from console.ledger.chain import START, row_hash
+from console.ledger.chain import START, BrokenChain, row_hash
 from console.ledger.models import Entry
 from console.models import User
 from console.operators import set_active
@@ -29,7 +32,7 @@ from console.outbox import Email
 from console.vault import new_key
 from tests.support.servers import ROOT
 from tests.support.tampering import drop_triggers
-from tests.support.world import Enrolled
+from tests.support.world import Enrolled, verified_client
 
 pytestmark = pytest.mark.django_db
 
@@ -87,6 +90,31 @@ class TestTheFile:
         last = owner.ledger.latest("number")
         assert known.last[str(owner.pk)] == (last.number, bytes(last.hash).hex())
         assert len(known.kept[str(owner.pk)]) == 2 and len(known.kept[str(other.pk)]) == 1
+
+    def test_a_ledger_that_was_cut_since_gets_no_line(
+        self, written: Path, owner: Enrolled, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        drop_triggers()
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM console_entry WHERE account_id = %s AND number > 2", [owner.pk])
+        an_hour_passes(written)
+        before = written.read_bytes()
+        housekeep()
+        assert written.read_bytes() == before
+        assert f"the ledger of {owner.pk} has 2 rows; it had " in caplog.text
+
+    @pytest.mark.parametrize("last", [(1, "00" * 32), (3, "00" * 32)])
+    def test_one_who_has_the_key_cannot_take_a_head_back(
+        self, written: Path, owner: Enrolled, settings: Settings, last: tuple[int, str]
+    ) -> None:
+        key = heads.signing_key(settings.LEDGER_HEADS_KEY)
+        known = heads.read_file(written, key.public_key())
+        number, _ = known.last[str(owner.pk)]
+        said = {"at": known.at, "previous": known.previous, "heads": {str(owner.pk): (min(last[0], number), last[1])}}
+        content = json.dumps(said).encode()
+        heads.add(written, content + b"\t" + base64.b64encode(key.sign(content)) + b"\n")
+        with pytest.raises(BrokenChain, match=f"line 4: the ledger of {owner.pk} has . rows; it had {number}"):
+            heads.read_file(written, key.public_key())
 
     def test_it_and_its_key_are_for_their_owner_alone(self, written: Path, settings: Settings) -> None:
         for one in (written, settings.LEDGER_HEADS_KEY):
@@ -251,6 +279,23 @@ class TestWithoutAnInstallation:
         written.write_bytes(written.read_bytes()[1:])
         found = self.run(written, "--public-key", key)
         assert found.returncode == 1 and "line 1 is not signed with this key" in found.stderr
+
+    def test_an_export_must_have_all_heads(self, written: Path, key: Path, owner: Enrolled, tmp_path: Path) -> None:
+        browser, export = verified_client(owner), tmp_path / "activity.csv"
+        export.write_bytes(browser.get("/activity/csv/").content)
+        words = (written, "--public-key", key, "--export", export)
+        found = self.run(*words, "--account", str(owner.pk))
+        assert found.returncode == 0 and f"with all 3 heads of account {owner.pk}" in found.stdout
+        export.write_text("".join(export.read_text().splitlines(keepends=True)[:-1]))
+        found = self.run(*words, "--account", str(owner.pk))
+        assert found.returncode == 1 and "rows were cut off the end, or written anew" in found.stderr
+        assert "has no account 0" in self.run(*words, "--account", "0").stderr
+        assert self.run(*words).returncode == 2
+
+    def test_it_needs_nothing_but_its_folder(self, written: Path, key: Path, tmp_path: Path) -> None:
+        shutil.copytree(ROOT / "console" / "ledger", tmp_path / "console" / "ledger")
+        command = [sys.executable, "-m", "console.ledger.heads", str(written), "--public-key", str(key)]
+        assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
 
     def test_openssl_verifies_a_line(self, written: Path, key: Path, tmp_path: Path) -> None:
         content, signature = written.read_bytes().splitlines()[0].split(b"\t")

@@ -117,6 +117,8 @@ def test_what_is_no_address_changes_nothing(world: World) -> None:
     data = {"email": "nonsense", "password": PASSWORD, "otp_token": world.code}
     answer = world.browser.post("/security/email/", data)
     assert answer.status_code == 422 and "Enter a valid email address." in answer.content.decode()
+    longer = data | {"email": f"{'a' * 200}@{'b' * 60}.com"}  # than the column
+    assert world.browser.post("/security/email/", longer).status_code == 422
     assert world.browser.post("/security/email/", data | {"email": "owner@example.org"}).status_code == 302
     assert not Entry.objects.filter(kind=Kind.EMAIL_CHANGED).exists() and not Email.objects.exists()
 

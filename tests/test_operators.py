@@ -169,7 +169,13 @@ class TestManyRows:
             assert html.texts(page, "#result_list tbody th") == [hint], asked
         assert len(html.select(operator.get(KEYS, {"q": "own"}).content, "#result_list tbody tr")) == 10
 
-    @pytest.mark.parametrize("account", ["http://example.org", "9" * 30, "-1", "\u0662", "None"])
+    def test_what_no_name_or_search_can_be_is_told(self, operator: Operator) -> None:
+        answer = add(operator, username="\ufdfa" * 150)  # 2,700 characters, once normalized
+        assert answer.status_code == 422 and not User.objects.filter(email="new@example.org").exists()
+        field = {"app_label": "console", "model_name": "user", "field_name": "account"}
+        assert operator.get("/admin/autocomplete/", {**field, "term": "\0own"}).status_code == 200
+
+    @pytest.mark.parametrize("account", ["http://example.org", "9" * 30, "-1", "None"])
     def test_what_is_no_account_is_told(self, operator: Operator, account: str) -> None:
         answer = add(operator, account=account)
         assert answer.status_code == 422 and not User.objects.filter(username="newcomer").exists()

@@ -163,6 +163,11 @@ FORBIDDEN = {
         statement % ledger
         for ledger in ("console_entry", "console_installationentry")
         for statement in ("DELETE FROM %s", "UPDATE %s SET kind = ''", "TRUNCATE %s")
+    ]
+    + [
+        *(f"DELETE FROM {table}" for table in ("apikeys_apikey", "apikeys_usage", "console_user", "console_budget")),
+        "INSERT INTO django_migrations (app, name, applied) VALUES ('console', 'the next', now())",
+        "CREATE TABLE mine (id int)",
     ],
 }
 

@@ -144,6 +144,14 @@ class TestALostAuthenticator:
         assert Authenticator.objects.get(user=owner, confirmed=True) == before
 
 
+def test_it_ends_no_half_finished_log_on_silently(owner: Enrolled, ram_user: Enrolled) -> None:
+    """A thief's, who has a link of their own."""
+    browser, path = Client(), link(ram_user, Lost.FACTORS)
+    browser.post("/login/", {"username": "owner", "password": PASSWORD})
+    browser.post(path)
+    assert Entry.objects.filter(kind=Kind.PASSWORD_ACCEPTED, who="owner").count() == 1
+
+
 class TestAForgottenPassword:
     def test_the_link_and_a_code_set_a_new_one(
         self, operator: Operator, owner: Enrolled, mine: Client, codes: Iterator[str]

@@ -19,7 +19,7 @@ from console.ledger.kinds import OF_OPERATORS, Kind
 from console.ledger.models import Entry, InstallationEntry
 from console.ledger.record import begin_installation
 from console.ledger.sentences import ACTIONS
-from console.models import OperatorRequest, User
+from console.models import OperatorRequest, Recovery, User
 from console.operators import grant_role, set_active
 from tests.support import filling, html
 from tests.support.tampering import drop_triggers
@@ -75,6 +75,25 @@ class TestTwoOperators:
         assert User.objects.get(pk=owner.pk).is_staff
         grant_role(owner)
         assert Entry.objects.filter(kind=Kind.OPERATOR_ADDED).count() == 1, "who is one already is not made one again"
+
+    def test_who_has_no_factor_cannot_be_made_one(self, first: Operator, second: Operator) -> None:
+        """Whoever has the invitation link would be the second operator."""
+        newcomer = User.objects.create(username="newcomer", password="!")
+        assert messages(first.act("grant_role", newcomer)) == [
+            "An operator needs a password and an authenticator first, which the user sets."
+        ]
+        User.objects.filter(pk=newcomer.pk).update(is_staff=True)
+        assert "An operator is not invited" in messages(first.act("invite_again", newcomer))[0]
+        assert not OperatorRequest.objects.exists()
+
+    def test_what_somebody_asked_who_is_no_operator_any_more_is_not_confirmed(
+        self, first: Operator, second: Operator, owner: Enrolled
+    ) -> None:
+        first.act("reset_factors", owner)
+        set_active(first.user, False)
+        assert not html.select(second.get(REQUESTS).content, "#result_list tbody th")
+        confirm(second)
+        assert not Recovery.objects.exists()
 
     def test_so_does_anything_in_bulk(self, first: Operator, second: Operator, owner: Enrolled) -> None:
         users = filling.users(2, account=owner)

@@ -24,7 +24,7 @@ from console.models import User
 from console.start import secrets_file
 from tests.support import html
 from tests.support.person import PASSWORD, Person, code, fields, wait_for
-from tests.support.servers import ROOT, Server, database_address, running
+from tests.support.servers import ROOT, Server, database_address, free_port, running
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -83,6 +83,24 @@ def test_the_given_password_is_the_password_and_data_survives(tmp_path: Path) ->
         server.stop(signal.SIGINT)
         server.start()
         assert owner.key_ids() == [key_id]
+
+
+@pytest.mark.once
+def test_settings_in_secrets_env_reach_every_program(tmp_path: Path) -> None:
+    server, port = Server(tmp_path / "data"), free_port()
+    server.start()
+    server.stop()
+    with (server.folder / "secrets.env").open("a") as file:
+        file.write(f"CONSOLE_URL=https://keys.example.org\nTRUSTED_PROXIES=127.0.0.1\nGATE_METRICS_PORT={port}\n")
+    server.start()
+    try:
+        https = {"Host": "keys.example.org", "X-Forwarded-Proto": "https"}
+        page = httpx.get(f"{server.address}/login/", headers=https)
+        assert page.headers["set-cookie"].startswith("__Host-csrftoken=")
+        assert httpx.get(f"http://127.0.0.1:{port}/metrics").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{server.gate_port}/metrics").status_code == 404
+    finally:
+        assert server.stop() == 0
 
 
 @pytest.mark.once

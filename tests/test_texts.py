@@ -34,8 +34,13 @@ class Shown(HTMLParser):
         self.texts.append(data.replace(PRODUCT, ""))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        unseen = tag == "button" or dict(attrs).get("type") == "hidden"
         for name, value in attrs:
-            if value and (name in READ_OUT or (name.startswith("data-") and " " in value)):
+            if (
+                value
+                and not (unseen and name == "value")
+                and (name in READ_OUT or (name.startswith("data-") and " " in value))
+            ):
                 self.texts.append(value)
 
 

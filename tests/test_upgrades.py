@@ -1,20 +1,26 @@
 """The database at a start: migrated whole or not at all, and never one that a newer version has migrated."""
 
+import hashlib
+import importlib
 import shutil
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
+from django.utils import timezone
 
 from console import schema
+from console.sessions.store import Session
 from tests.support.person import Person, wait_for
 from tests.support.servers import ROOT, Server, database_address, running
 from tests.support.world import only_postgres
@@ -203,3 +209,14 @@ def test_a_password_that_was_not_printed_is_printed_at_the_next_start(tmp_path: 
             server.stop()
         assert "Password:" not in server.start()
         server.stop()
+
+
+@pytest.mark.django_db
+def test_however_many_sessions_there_are_each_is_digested_once() -> None:
+    """SQLite's cursor over more than 2,000 rows met those that were added behind it, without an end."""
+    migration = importlib.import_module("console.migrations.0011_session_digests")
+    keys, later = [f"{number:032}" for number in range(2001)], timezone.now() + timedelta(hours=1)
+    Session.objects.bulk_create([Session(session_key=key, expire_date=later) for key in keys])
+    migration.digest_keys(apps, None)
+    found = {*Session.objects.values_list("session_key", flat=True)}
+    assert found == {hashlib.sha256(key.encode()).hexdigest() for key in keys}

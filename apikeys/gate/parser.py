@@ -13,7 +13,9 @@ import httptools
 from apikeys.gate.call import Call, Headers
 
 MAX_HEADER_BYTES = 32 << 10
+MAX_HEADERS = 100  # as Apache and gunicorn have it; each takes a hundred bytes more than what was sent
 MAX_BODY_BYTES = 1 << 20
+TOO_LARGE = b"431 Request Header Fields Too Large"
 
 
 class Listener(Protocol):
@@ -56,9 +58,9 @@ class Parser:
         except httptools.HttpParserUpgrade:
             self.upgraded = True  # the answer says so: nothing but HTTP/1.1 is spoken
         except httptools.HttpParserError:
-            self.error = b"400 Bad Request"
+            self.error = self.error or b"400 Bad Request"
         if self.kept > MAX_HEADER_BYTES:
-            self.error = b"431 Request Header Fields Too Large"
+            self.error = TOO_LARGE
         elif self.reading is not NOTHING and self.size > MAX_HEADER_BYTES + MAX_BODY_BYTES:
             self.error = b"413 Content Too Large"
 
@@ -74,6 +76,9 @@ class Parser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.reading is HEADERS:  # a trailer is no header of the call
+            if len(self.headers) == MAX_HEADERS:
+                self.error = TOO_LARGE
+                raise ValueError  # which ends the parsing
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:

@@ -26,21 +26,22 @@ WINDOW = timedelta(hours=1)
 
 
 class Budget(models.Model):
-    """What has been recorded of one kind since `since`, and how many `more` events have not. Written under the lock of
-    the account."""
+    """What has been recorded of one kind and actor since `since`, and how many `more` events have not. Written under
+    the lock of the account."""
 
     account = models.ForeignKey(User, models.PROTECT, editable=False)
     kind = models.CharField(max_length=32, editable=False)
+    who = models.CharField(max_length=150, editable=False)  # so that no RAM user uses up what tells about the owner
     since = models.DateTimeField(editable=False)
     rows = models.PositiveIntegerField(default=0, editable=False)
     more = models.PositiveIntegerField(default=0, editable=False)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["account", "kind"], name="one_budget_a_kind")]
+        constraints = [models.UniqueConstraint(fields=["account", "kind", "who"], name="one_budget_a_kind")]
 
     @classmethod
-    def of(cls, account: User, kind: str) -> Self:
-        return cls.objects.get_or_create(account=account, kind=kind, defaults={"since": timezone.now()})[0]
+    def of(cls, account: User, kind: str, who: str) -> Self:
+        return cls.objects.get_or_create(account=account, kind=kind, who=who, defaults={"since": timezone.now()})[0]
 
     @property
     def is_over(self) -> bool:

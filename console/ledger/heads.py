@@ -1,7 +1,7 @@
 """Signed heads: how far every ledger had come, hour by hour, in a file that is kept where nobody who writes to the
 database can change it. Without Django, and by itself a verifier of such a file:
 
-python -m console.ledger.heads ledger-heads --public-key ledger-heads.pub
+python -m console.ledger.heads ledger-heads --public-key ledger-heads.pub [--account 1 --export activity.csv]
 
 A line is JSON, a tab, and the Ed25519 signature of that JSON in base64. It has the time, the SHA-256 of the line before
 and, for each account whose ledger has grown since, the number and hash of its last row; the first has all accounts.
@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from console.ledger.chain import BrokenChain
-from console.secret_files import exposed
+from console.ledger.verify import verify_file
 
 Head = tuple[int, str]  # the number and the hash of a ledger's last row
 
@@ -58,9 +58,16 @@ def read(lines: Iterable[bytes], key: Ed25519PublicKey) -> Heads:
             raise BrokenChain(f"line {found.lines} does not follow the line before: a line is missing")
         found.at, found.previous = said["at"], hashlib.sha256(line).hexdigest()
         for account, (number, last) in said["heads"].items():
+            check_growth(f"line {found.lines}: ", account, found.last.get(account), (number, last))
             found.last[account] = (number, last)
             found.kept.setdefault(account, set()).add(bytes.fromhex(last))
     return found
+
+
+def check_growth(where: str, account: str, before: Head | None, now: Head) -> None:
+    """Raises BrokenChain where a ledger is shorter than it was, or as long and another one."""
+    if before and (now[0] < before[0] or (now[0] == before[0] and now[1] != before[1])):
+        raise BrokenChain(f"{where}the ledger of {account} has {now[0]} rows; it had {before[0]} that ended otherwise")
 
 
 def read_file(file: Path, key: Ed25519PublicKey) -> Heads:
@@ -73,11 +80,14 @@ def read_file(file: Path, key: Ed25519PublicKey) -> Heads:
 
 
 def append(file: Path, key: Ed25519PrivateKey, at: datetime, heads: Iterable[tuple[str, Head]]) -> None:
-    """A line more, whole or not at all. Raises BrokenChain where the file is not what was written before."""
+    """A line more, whole or not at all. Raises BrokenChain where the file is not what was written before, or a ledger
+    was cut since."""
     known = Heads()
     if file.exists() and file.stat().st_size:
         known = read_file(file, key.public_key())
     grown = {account: head for account, head in heads if known.last.get(account) != head}
+    for account, head in grown.items():
+        check_growth("", account, known.last.get(account), head)
     said = {"at": f"{at:%Y-%m-%dT%H:%M:%SZ}", "previous": known.previous, "heads": grown}
     content = json.dumps(said, separators=(",", ":")).encode()
     line = content + b"\t" + base64.b64encode(key.sign(content)) + b"\n"
@@ -114,6 +124,8 @@ def signing_key(file: Path) -> Ed25519PrivateKey:
         file.with_suffix(".pub").write_bytes(public)
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600), "wb") as out:
             out.write(private)
+    from console.secret_files import exposed  # here, so that a verifier needs nothing but this folder
+
     if problem := exposed(file):
         raise ValueError(problem)
     key = serialization.load_pem_private_key(file.read_bytes(), None)
@@ -134,7 +146,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m console.ledger.heads", description="Verify a file of heads.")
     parser.add_argument("file", type=Path, help="what LEDGER_HEADS_FILE names, or a copy")
     parser.add_argument("--public-key", type=Path, required=True, help="ledger-heads.pub of the data folder, or a copy")
+    parser.add_argument("--export", type=Path, help="an unfiltered CSV export that must have all heads of an account")
+    parser.add_argument("--account", help="which one, by its number in the file of heads")
     words = parser.parse_args()
+    if (words.export is None) != (words.account is None):
+        parser.error("--export and --account go together.")
     try:
         heads = read_file(words.file, public_key(words.public_key))
     except (BrokenChain, OSError, ValueError) as error:
@@ -143,6 +159,19 @@ def main() -> int:
     print(f"{words.file}: {heads.lines} lines, the last of {heads.at}")
     for account, (number, last) in sorted(heads.last.items()):
         print(f"account {account}: {number} rows, last hash {last}")
+    return verify_export(words.export, heads, words.account) if words.export else 0
+
+
+def verify_export(export: Path, heads: Heads, account: str) -> int:
+    if account not in heads.kept:
+        print(f"The file of heads has no account {account}.", file=sys.stderr)
+        return 1
+    try:
+        verified = verify_file(export, heads.kept[account])
+    except (BrokenChain, OSError, UnicodeDecodeError) as error:
+        print(f"{export}: {error}", file=sys.stderr)
+        return 1
+    print(f"{export}: {verified.rows} rows, with all {len(heads.kept[account])} heads of account {account}")
     return 0
 
 

@@ -40,7 +40,7 @@ def record(
     """
     account, origin = lock(user.root), current_origin()
     actor = actor or origin.actor()
-    if kind in BOUNDED and not is_within_budget(account, kind):
+    if kind in BOUNDED and not is_within_budget(account, kind, actor.name):
         return
     columns = {
         "kind": kind,
@@ -100,8 +100,8 @@ def record_or_rehearse(kind: Kind, user: User | None, /, **words: Any) -> None:
                 transaction.set_rollback(user is None)
 
 
-def is_within_budget(account: User, kind: Kind) -> bool:
-    budget = Budget.of(account, kind)
+def is_within_budget(account: User, kind: Kind, who: str) -> bool:
+    budget = Budget.of(account, kind, who)
     if budget.is_over:
         begin_anew(budget, account)
     within = budget.spend()

@@ -12,13 +12,17 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import DatabaseError, connection
+from django.utils import timezone
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from console import schema, sqlite_file
 from console.accounts import User
+from console.ledger import triggers
 from console.ledger.chain import BrokenChain, verify
 from console.ledger.models import Entry, ledgers
 from console.operators import database_restored
+from console.recovery import Recovery
+from console.sessions.store import Session
 from console.start import StartError, lock
 from console.vault_keys import VaultKey
 
@@ -106,6 +110,10 @@ def restore_postgres(file: Path) -> tuple[str, int]:
 def migrate_and_verify() -> tuple[str, int]:
     if schema.state() == schema.PENDING:
         call_command("migrate", verbosity=0)
+    triggers.install("default")  # the backup may be of a database that had lost them
+    Recovery.objects.all().delete()  # links that were used since, or cancelled, would work again
+    Session.objects.all().delete()
+    User.objects.exclude(invited_at=None).update(invited_at=timezone.now())
     return verified_summary(), sum(int(count or 0) for _, count in database_restored.send(None))
 
 

@@ -7,8 +7,8 @@ from django.db import migrations, models
 def digest_keys(apps: Any, schema_editor: Any) -> None:
     """Sessions that are live stay so."""
     Session = apps.get_model("console", "Session")
-    for session in Session.objects.all().iterator():
-        session_key = session.session_key
+    for session_key in [*Session.objects.values_list("session_key", flat=True)]:  # read before any is added
+        session = Session.objects.get(session_key=session_key)
         session.session_key = hashlib.sha256(session_key.encode()).hexdigest()
         session.save(force_insert=True)
         Session.objects.filter(session_key=session_key).delete()

@@ -25,6 +25,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("kind", models.CharField(editable=False, max_length=32)),
+                ("who", models.CharField(editable=False, max_length=150)),
                 ("since", models.DateTimeField(editable=False)),
                 ("rows", models.PositiveIntegerField(default=0, editable=False)),
                 ("more", models.PositiveIntegerField(default=0, editable=False)),
@@ -36,7 +37,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "constraints": [models.UniqueConstraint(fields=("account", "kind"), name="one_budget_a_kind")],
+                "constraints": [models.UniqueConstraint(fields=("account", "kind", "who"), name="one_budget_a_kind")],
             },
         ),
     ]

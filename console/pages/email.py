@@ -24,6 +24,7 @@ class EmailForm(ReauthenticationForm):
     email = forms.EmailField(
         label=gettext_lazy("Email"),
         required=False,
+        max_length=254,  # of the column
         widget=forms.EmailInput(attrs={"autocomplete": "email"}),
     )
     field_order = ["email", "password", "otp_token"]

@@ -16,9 +16,8 @@ from console.logs import SECRET
 from console.origin import client_address
 from console.proxies import network_of
 from console.rate_limits import LONGEST, Exhausted, RateLimit
-from console.security import guess, log_on_limits, report_unfinished_log_on
+from console.security import guess, log_on_limits, report_end_of_session
 from console.sessions import store as sessions
-from console.sessions.store import Session
 from console.unavailable import Bottleneck, Busy, nothing_changed, unavailable
 
 # A password takes a third of a second of a processor to check; half of a process's threads stay free for others.
@@ -94,9 +93,7 @@ class LogOn(LoginView):
 
 class LogOut(LogoutView):
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        session = Session.objects.filter(session_key=sessions.stored_key(request.session)).first()
-        if session:
-            report_unfinished_log_on(session)
+        report_end_of_session(request)
         response = super().post(request, *args, **kwargs)
         response.headers["Clear-Site-Data"] = '"cache", "storage"'  # no "cookies": the browser stays a known one
         response.delete_cookie(settings.CSRF_COOKIE_NAME)

@@ -18,6 +18,7 @@ from console.factors.refusals import CodeRefused
 from console.origin import Actor, ActorKind, current_origin
 from console.pages.password import NewPasswordForm
 from console.recovery import Lost, Recovery
+from console.security import report_end_of_session
 from console.sessions.store import digest_of
 
 RECOVERY_SESSION_KEY = "recovery"  # the digest of the link that allows this session to enroll an authenticator
@@ -64,6 +65,7 @@ class RecoveryLink(View):
         if not form.is_valid():
             return self.page(422, recovery=recovery, form=form)
         if recovery.lost == Lost.FACTORS:
+            report_end_of_session(request)
             logout(request)
             request.session[RECOVERY_SESSION_KEY] = recovery.digest
             return redirect(f"{reverse('console:logon')}?{urlencode({'next': reverse('console:authenticator')})}")

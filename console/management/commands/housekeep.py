@@ -49,8 +49,9 @@ class Command(BaseCommand):
 
 
 def clean_up() -> None:
-    report_unfinished_log_ons()
-    SessionStore.clear_expired()
+    now = timezone.now()
+    report_unfinished_log_ons(now)
+    SessionStore.clear_expired(now)
     rate_limits.clean_up()
     forget_given_up()
     close_budgets()
