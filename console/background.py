@@ -1,8 +1,9 @@
 """Work that a background process repeats."""
 
 import logging
+import os
+import select
 import signal
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,19 +12,32 @@ from django.db import Error, connection
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 8
-
-
 Work = Callable[[], object]
+
+
+class Stop:
+    """An event that a signal handler can set at any moment. threading.Event has a lock, for which a handler waits
+    forever if it interrupts the thread that holds it."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe()
+
+    def set(self) -> None:
+        os.write(self.writer, b"x")
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is set, at the latest after so many seconds."""
+        return bool(select.select([self.reader], [], [], seconds)[0])
 
 
 def repeat(work: Work, seconds: float, failed: str, *others: Work) -> None:
     """Do `work` every `seconds` until SIGTERM or SIGINT, and then once more; each of `others` likewise, in a thread of
     its own, so that none delays another. While the database is unavailable, `failed` is logged and the work retried."""
-    stop = threading.Event()
+    stop = Stop()
 
     def end(*args: object) -> None:
-        stop.set()
         signal.alarm(STOP_SECONDS)  # ends the process even if it still waits
+        stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
@@ -34,7 +48,7 @@ def repeat(work: Work, seconds: float, failed: str, *others: Work) -> None:
         future.result()  # raises what ended it
 
 
-def repeat_until(work: Work, seconds: float, failed: str, stop: threading.Event) -> None:
+def repeat_until(work: Work, seconds: float, failed: str, stop: Stop) -> None:
     try:
         stopped = False
         while not stopped:

@@ -116,8 +116,7 @@ def guess(name: str, limits: Sequence[RateLimit]) -> Iterator[None]:
 
 def record_failure(kind: Kind, name: str, **params: Any) -> None:
     """In the ledger of the user's account, if there is such a user."""
-    user = User.objects.named(name)
-    record_or_rehearse(kind, user, actor=Actor(ActorKind.USER, user.username if user else ""), **params)
+    record_or_rehearse(kind, User.objects.named(name), **params)
 
 
 def report_unfinished_log_ons(before: datetime) -> None:

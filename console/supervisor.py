@@ -117,11 +117,12 @@ class Supervisor:
 def handed_over(name: str, given: Mapping[str, str]) -> Iterator[tuple[dict[str, str], int]]:
     """The environment of that program, which has no secret in it, and a file that has its secrets, and what else stands
     in secrets.env: in memory, and gone with the program."""
+    inherited = environment.without_secrets()
     withheld = environment.SECRETS - {*SECRETS[name]} | NOT_IN_FILE
     secrets = {
         variable: text
         for variable, text in given.items()
-        if variable not in withheld and (variable in SECRETS[name] or not os.environ.get(variable))
+        if variable not in withheld and (variable in SECRETS[name] or not inherited.get(variable))
     }
     if name == "Gate" and "GATE_DATABASE_URL" in given:
         secrets["DATABASE_URL"] = given["GATE_DATABASE_URL"]
@@ -129,7 +130,7 @@ def handed_over(name: str, given: Mapping[str, str]) -> Iterator[tuple[dict[str,
     try:
         os.fchmod(file, 0o600)
         os.write(file, secret_files.as_text(secrets).encode())
-        yield environment.without_secrets() | {"SECRETS_FILE": f"/proc/self/fd/{file}"}, file
+        yield inherited | {"SECRETS_FILE": f"/proc/self/fd/{file}"}, file
     finally:
         os.close(file)
 

@@ -90,13 +90,14 @@ def begin_installation(using: str, **kwargs: Any) -> None:
 
 
 def record_or_rehearse(kind: Kind, user: User | None, /, **words: Any) -> None:
-    """`record` in its own transaction. Without a user, the same work is done for some account and rolled back, so that
-    the time it takes does not reveal which user names exist."""
+    """`record` in its own transaction, as an act of that user. Without one, the same work is done for some account and
+    rolled back, so that the time it takes does not reveal which user names exist."""
     somebody = User.objects.filter(account=None).order_by("pk").first()
     with transaction.atomic():
         if somebody:
             with transaction.atomic():
-                record(kind, user or somebody, **words)
+                doer = user or somebody
+                record(kind, doer, actor=Actor(ActorKind.USER, doer.username), **words)
                 transaction.set_rollback(user is None)
 
 
