@@ -151,11 +151,8 @@ def database_address() -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def running(folder: Path, **environment: str) -> Iterator[Server]:
-    """A server to talk to. Its coverage is not measured, which takes a fourth of its time: what its pages do is
-    measured in process, and how it starts and ends by tests of that."""
     with database_address() as database:
         server = Server(folder, **database | environment)
-        server.environment = {k: v for k, v in server.environment.items() if not k.startswith("COVERAGE")}
         server.start()
         try:
             yield server
