@@ -3,7 +3,6 @@
 import fcntl
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from apikeys.metering.counter import CallCounter, pack_address
 from apikeys.metering.fold import Store, fold, fold_all
 from apikeys.models import ApiKey, FoldedFile, Usage
 from apikeys.usage.store import UsageStore
+from console.background import Stop
 from tests.support.gates import counted, fold_files, new_key
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -230,7 +230,7 @@ def test_without_the_database_files_wait(folder: Path, key: ApiKey, monkeypatch:
         return fold_all(folder, store)
 
     monkeypatch.setattr(meter, "fold_all", fail_once)
-    monkeypatch.setattr(threading.Event, "wait", lambda *_: next(turns))
+    monkeypatch.setattr(Stop, "wait", lambda *_: next(turns))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(os, "nice", lambda *_: None)
     call_command("meter")
