@@ -131,6 +131,18 @@ class TestTheFile:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
             assert written.read_bytes() == before
 
+    def test_a_full_disk_leaves_no_half_a_key(self, tmp_path: Path) -> None:
+        file, (soft, hard) = tmp_path / "ledger-heads.key", resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (115, hard))  # the public key has 113 bytes, the private one 119
+        try:
+            with pytest.raises(OSError):
+                heads.signing_key(file)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert file.with_suffix(".pub").stat().st_size == 113 and not file.exists()
+        assert heads.public_key(file.with_suffix(".pub")) != heads.signing_key(file).public_key()
+        assert heads.public_key(file.with_suffix(".pub")) == heads.signing_key(file).public_key()
+
     @pytest.mark.parametrize("damage", ["heads", "key", "another kind of key", "a key for all to read", "folder"])
     def test_what_cannot_be_written_holds_no_email_up(
         self, written: Path, settings: Settings, damage: str, caplog: pytest.LogCaptureFixture

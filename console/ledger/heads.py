@@ -122,8 +122,10 @@ def signing_key(file: Path) -> Ed25519PrivateKey:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         file.with_suffix(".pub").write_bytes(public)
-        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600), "wb") as out:
+        new = file.with_suffix(".new")  # renamed when it is complete: a full disk leaves no half a key
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=0o600), "wb") as out:
             out.write(private)
+        new.rename(file)
     from console.secret_files import exposed  # here, so that a verifier needs nothing but this folder
 
     if problem := exposed(file):

@@ -110,11 +110,12 @@ def restore_postgres(file: Path) -> tuple[str, int]:
 def migrate_and_verify() -> tuple[str, int]:
     if schema.state() == schema.PENDING:
         call_command("migrate", verbosity=0)
+    summary = verified_summary()  # first: nothing below is done to a database that is not this version's
     triggers.install("default")  # the backup may be of a database that had lost them
     Recovery.objects.all().delete()  # links that were used since, or cancelled, would work again
     Session.objects.all().delete()
     User.objects.exclude(invited_at=None).update(invited_at=timezone.now())
-    return verified_summary(), sum(int(count or 0) for _, count in database_restored.send(None))
+    return summary, sum(int(count or 0) for _, count in database_restored.send(None))
 
 
 def verified_summary() -> str:
